@@ -1,0 +1,1 @@
+"""Backends: one module for each way to keep facts."""

@@ -1,0 +1,1 @@
+"""Feeds: ordered sources of envelopes, with a position."""

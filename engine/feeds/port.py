@@ -1,0 +1,104 @@
+"""The port of a feed: envelopes in order, pulled in chunks, acknowledged when recorded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import NamedTuple
+
+CHUNK_SIZE = 1000
+"""How many envelopes a feed hands over at most, unless it is told otherwise."""
+
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""The longest envelope that is read whole: a registration lists thousands of essay ids."""
+
+
+class Envelope(NamedTuple):
+    """The bytes of one event and where they stood.
+
+    `oversize` is 0, or the full length in bytes of an envelope of which only the beginning
+    was read because it is longer than `MAX_EVENT_BYTES`; `sha256` then is the digest of all.
+    """
+
+    raw: bytes
+    position: str
+    oversize: int = 0
+    sha256: str = ""
+
+
+class Feed(ABC):
+    """An ordered source of envelopes.
+
+    Methods that read may raise `FeedUnavailable`, with what failed, where and what to do.
+    """
+
+    name: str
+    """What the feed is called on screen, e.g. the file's name."""
+
+    @abstractmethod
+    async def read(self) -> list[Envelope] | None:
+        """Wait for envelopes and return those that are there, or `None` at the end.
+
+        An empty list is legal: it means that waiting was interrupted, not that it is over.
+        """
+
+    async def acknowledge(self) -> None:
+        """Take note that everything read so far is recorded."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give back whatever was opened; a waiting `read` ends with `None`."""
+
+    @property
+    def notices(self) -> list[str]:
+        """What an operator should know of this source, e.g. that the file was truncated."""
+        return []
+
+
+class Seekable(Feed):
+    """A recorded feed that can be paused, paced and moved in."""
+
+    paused: bool
+    speed: float | None
+    """Event seconds per second; `None` means as fast as possible."""
+    loop: bool
+
+    @property
+    @abstractmethod
+    def index(self) -> int:
+        """How many envelopes have been handed over."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """How many envelopes there are."""
+
+    @property
+    @abstractmethod
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The first and last event time of the recording, once known."""
+
+    @property
+    @abstractmethod
+    def now(self) -> datetime | None:
+        """The event time that the replay has reached: the clock of a replayed world."""
+
+    @abstractmethod
+    def pause(self, paused: bool) -> None:
+        """Stop or go on; wakes a waiting `read`."""
+
+    @abstractmethod
+    def set_speed(self, speed: float | None) -> None:
+        """Set the pace (0.1 to 1000 event seconds per second, `None`: no waiting)."""
+
+    @abstractmethod
+    def step(self, count: int = 1) -> None:
+        """Let `count` more envelopes through although paused."""
+
+    @abstractmethod
+    def index_at(self, moment: datetime) -> int:
+        """Return how many envelopes happen up to and including a moment."""
+
+    @abstractmethod
+    def move(self, index: int) -> None:
+        """Continue behind the first `index` envelopes; the caller restores the state."""

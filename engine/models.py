@@ -1,0 +1,461 @@
+"""What is true: facts, how they merge, and everything that is computed from them.
+
+A fact is something an event makes us remember. Facts merge with `max` in a lattice, so any
+order and any duplication of the same events give the same state. Repositories keep facts;
+the counts, percentages and states that people see are computed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+"""Stands in comparisons for a time that is unknown: older than every other."""
+
+_LISTED, THIN, RICH = 0, 1, 2
+
+
+class Outcome(IntEnum):
+    """What is known of one step of one essay; the order is the order of the lattice."""
+
+    PENDING = 0
+    FAILED = 1
+    COMPLETED = 2
+
+
+OUTCOME_NAMES: Final = ("pending", "failed", "completed")
+
+
+class StepFact(msgspec.Struct, frozen=True, gc=False):
+    """One result of one step of one essay.
+
+    `batch_id` is empty when the event names no batch. `detail` tells how much the event
+    knows of this one essay: 0 it was only listed, 1 a result of its own, 2 the rich twin.
+    `metadata` is a JSON object as text.
+    """
+
+    batch_id: str
+    essay_id: str
+    step: str
+    outcome: int
+    time: datetime
+    event_id: str = ""
+    detail: int = _LISTED
+    metadata: str = "{}"
+
+
+class EssaysFact(msgspec.Struct, frozen=True, gc=False):
+    """Essays that belong to a batch; `file_name` only where a single essay is meant."""
+
+    batch_id: str
+    essay_ids: tuple[str, ...]
+    time: datetime
+    file_name: str = ""
+
+
+class RegistrationFact(msgspec.Struct, frozen=True, gc=False):
+    """How many essays a batch expects: the only denominator."""
+
+    batch_id: str
+    expected: int
+    essay_ids: tuple[str, ...]
+    time: datetime
+    owner: str = ""
+
+
+class PhaseFact(msgspec.Struct, frozen=True, gc=False):
+    """Something about a phase of a batch in one run.
+
+    `status` is `started`, `skipped`, `reported` (a service finished; `value` has its word)
+    or a final batch status. `run` is the correlation id: it survives a republication.
+    """
+
+    batch_id: str
+    phase: str
+    status: str
+    run: str
+    time: datetime | None
+    value: str = ""
+
+
+class BatchFact(msgspec.Struct, frozen=True, gc=False):
+    """Something about a batch as a whole: content, readiness, pipelines, results.
+
+    `status` is one of `CONTENT` or `content_complete`, `ready`, `requested`, `denied`,
+    `completed`, `results`, `excess`; `value` is its object: an upload, a pipeline, a status.
+    """
+
+    batch_id: str
+    status: str
+    value: str
+    run: str
+    time: datetime
+
+
+Fact: TypeAlias = StepFact | EssaysFact | RegistrationFact | PhaseFact | BatchFact
+
+CONTENT: Final = frozenset({"provisioned", "rejected"})
+"""Facts about single uploads; they are counted, not listed."""
+
+
+class Milestone(NamedTuple):
+    """A phase or batch fact as it is kept: once per identity, with its earliest time.
+
+    The earliest, because a republication brings the same content with a newer envelope.
+    `phase` is empty for facts about the batch.
+    """
+
+    phase: str
+    status: str
+    value: str
+    run: str
+    time: datetime | None
+
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What makes two sightings the same milestone."""
+        return self[:4]
+
+    @property
+    def when(self) -> datetime:
+        """The time for comparisons; an unknown one is the oldest."""
+        return self.time or BEGINNING
+
+
+def milestone(fact: PhaseFact | BatchFact) -> Milestone:
+    """Return the milestone that a phase or batch fact is remembered as."""
+    phase = fact.phase if isinstance(fact, PhaseFact) else ""
+    return Milestone(phase, fact.status, fact.value, fact.run, fact.time)
+
+
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Return the earlier of two times; an unknown time is the earliest."""
+    if one is None or other is None:
+        return None
+    return min(one, other)
+
+
+def merge_steps(old: StepFact, new: StepFact) -> StepFact:
+    """Return what two results of the same step of the same essay amount to.
+
+    The better outcome wins; then a result of the essay's own over a mere listing; then the
+    newest (for listings, whose time is only that of their envelope, the oldest); then the
+    richer; then the larger event id; then the larger text, so that the choice is total.
+    """
+    if new.outcome != old.outcome:
+        return new if new.outcome > old.outcome else old
+    if new.detail == 0 or old.detail == 0:
+        if new.detail != old.detail:
+            return new if new.detail else old
+        if new.time != old.time:
+            return new if new.time < old.time else old
+    elif new.time != old.time:
+        return new if new.time > old.time else old
+    elif new.detail != old.detail:
+        return new if new.detail > old.detail else old
+    if new.event_id != old.event_id:
+        return new if new.event_id > old.event_id else old
+    return new if new.metadata > old.metadata else old
+
+
+def same_content(old: StepFact, new: StepFact) -> bool:
+    """Tell whether two results of a step differ in nothing that anyone is shown."""
+    return (
+        old.outcome == new.outcome and old.time == new.time and old.metadata == new.metadata
+    )
+
+
+class EssayState(msgspec.Struct, frozen=True):
+    """One essay of a batch; `steps` holds the merged result of each step that has one."""
+
+    essay_id: str
+    created_at: datetime
+    steps: Mapping[str, StepFact]
+    file_name: str = ""
+
+    @property
+    def last_updated(self) -> datetime:
+        """The time of the newest result, or of the creation when there is none."""
+        return max((fact.time for fact in self.steps.values()), default=self.created_at)
+
+
+class BatchRecord(msgspec.Struct):
+    """All that is known of a batch without looking at its essays: O(steps) in size.
+
+    `counts` maps a step to [completed, failed]. `first_at` and `last_at` are the oldest and
+    newest times that events themselves carried.
+    """
+
+    batch_id: str
+    expected: int | None = None
+    seen: int = 0
+    owner: str = ""
+    owner_at: datetime = BEGINNING
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    provisioned: int = 0
+    rejected: int = 0
+    counts: dict[str, list[int]] = msgspec.field(default_factory=dict)
+    milestones: dict[tuple[str, str, str, str], Milestone] = msgspec.field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The number of essays that every count of this batch is measured against."""
+        return max(self.expected or 0, self.seen)
+
+    def copy(self) -> BatchRecord:
+        """Return a record that shares nothing mutable with this one."""
+        return msgspec.structs.replace(
+            self,
+            counts={step: list(pair) for step, pair in self.counts.items()},
+            milestones=dict(self.milestones),
+        )
+
+    def saw(self, moment: datetime) -> None:
+        """Stretch the span of this batch's own times over a moment."""
+        if self.last_at is None or moment > self.last_at:
+            self.last_at = moment
+        if self.first_at is None or moment < self.first_at:
+            self.first_at = moment
+
+
+class StepCounts(msgspec.Struct, frozen=True, gc=False):
+    """The counts of one step over a batch; they always sum to `total`."""
+
+    step: str
+    completed: int
+    failed: int
+    skipped: int
+    pending: int
+    total: int
+    phase_status: str | None
+    running: bool
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def percentage(self) -> float:
+        """Completed in percent, floored to a tenth; 100 only when nothing is missing."""
+        return self.completed * 1000 // self.total / 10 if self.total else 0.0
+
+
+class BatchSummary(msgspec.Struct, frozen=True):
+    """What a person is told about a batch; computed by `summarize` from a record."""
+
+    batch_id: str
+    status: str
+    pipeline: str | None
+    expected: int | None
+    seen: int
+    total: int
+    steps: tuple[StepCounts, ...]
+    owner: str
+    started_at: datetime | None
+    last_event_at: datetime | None
+    provisioned: int
+    rejected: int
+    reason: str
+
+    @property
+    def failed(self) -> int:
+        """Failed results over all steps."""
+        return sum(counts.failed for counts in self.steps)
+
+
+def aggregate_essay_id(batch_id: str) -> str:
+    """Return the pseudo essay under which existing services note results of a whole batch."""
+    return f"batch_{batch_id}_aggregate"
+
+
+def is_aggregate(batch_id: str, essay_id: str) -> bool:
+    """Tell whether an essay id is the pseudo essay of its batch, which is never counted."""
+    return essay_id.startswith("batch_") and essay_id == aggregate_essay_id(batch_id)
+
+
+def count_step(counts: dict[str, list[int]], step: str, before: int, after: int) -> None:
+    """Move one essay of a step from one outcome to another in a record's counts."""
+    pair = counts.get(step)
+    if pair is None:
+        pair = counts[step] = [0, 0]
+    if before:
+        pair[Outcome.COMPLETED - before] -= 1
+    if after:
+        pair[Outcome.COMPLETED - after] += 1
+
+
+SUCCESSFUL: Final = "completed_successfully"
+WITH_FAILURES: Final = "completed_with_failures"
+TERMINAL_STATUSES: Final = frozenset({SUCCESSFUL, WITH_FAILURES, "failed", "cancelled"})
+"""The client statuses after which nothing more is expected."""
+
+_CLIENT_STATUS: Final = {
+    SUCCESSFUL: SUCCESSFUL,
+    WITH_FAILURES: WITH_FAILURES,
+    "failed_critically": "failed",
+    "failed": "failed",
+    "content_ingestion_failed": "failed",
+    "cancelled": "cancelled",
+}
+NOT_OUTCOMES: Final = frozenset({"started", "skipped", "reported"})
+
+
+def newest(milestones: Iterable[Milestone]) -> Milestone | None:
+    """Return the milestone with the newest time; of equal times the larger identity."""
+    return max(milestones, key=lambda mark: (mark.when, mark.identity), default=None)
+
+
+class _PhaseState(NamedTuple):
+    status: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    running: bool
+    ended: bool
+
+
+def _phase_state(marks: list[Milestone]) -> _PhaseState:
+    """Tell where a phase stands from what is known about it."""
+    outcome = newest(mark for mark in marks if mark.status not in NOT_OUTCOMES)
+    skip = newest(mark for mark in marks if mark.status == "skipped")
+    start = newest(mark for mark in marks if mark.status == "started")
+    end = newest(mark for mark in (outcome, skip) if mark)
+    ended = end is not None and (start is None or start.run == end.run or start.when <= end.when)
+    status = outcome.status if outcome else "skipped" if skip else None
+    return _PhaseState(
+        status,
+        start.time if start else None,
+        end.time if end and ended else None,
+        start is not None and not ended,
+        ended,
+    )
+
+
+def _step_counts(
+    record: BatchRecord, step: str, marks: list[Milestone], over: bool
+) -> StepCounts:
+    completed, failed = record.counts.get(step, (0, 0))
+    state = _phase_state(marks)
+    rest = max(0, record.total - completed - failed)
+    skipped = rest if state.ended or over else 0
+    return StepCounts(
+        step,
+        completed,
+        failed,
+        skipped,
+        rest - skipped,
+        record.total,
+        state.status,
+        state.running and not over,
+        state.started_at,
+        state.ended_at,
+    )
+
+
+def _pipeline_of(batch_marks: list[Milestone]) -> tuple[Milestone | None, Milestone | None]:
+    """Return the newest pipeline request that was not denied, and the end of its run."""
+    denied = {mark.run for mark in batch_marks if mark.status == "denied"}
+    request = newest(
+        mark for mark in batch_marks if mark.status == "requested" and mark.run not in denied
+    )
+    end = newest(mark for mark in batch_marks if mark.status == "completed")
+    if request and end and end.run != request.run and end.when < request.when:
+        end = None
+    return request, end
+
+
+def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> BatchSummary:
+    """Compute what a batch looks like from its record.
+
+    Args:
+        record: What is known of the batch.
+        phases_of: The phases of each pipeline, in order.
+    """
+    marks_of: dict[str, list[Milestone]] = {}
+    for mark in record.milestones.values():
+        marks_of.setdefault(mark.phase, []).append(mark)
+    batch_marks = marks_of.pop("", [])
+    request, end = _pipeline_of(batch_marks)
+    ended = end is not None and end.value in _CLIENT_STATUS
+    pipeline = request.value if request else None
+    planned = phases_of.get(pipeline, ()) if pipeline else ()
+    known = [step for step in _KNOWN_ORDER if step in record.counts or step in marks_of]
+    others = sorted((set(record.counts) | set(marks_of)) - set(_KNOWN_ORDER))
+    names = dict.fromkeys((*planned, *known, *others))
+    steps = tuple(
+        _step_counts(record, name, marks_of.get(name, []), ended) for name in names
+    )
+    status, reason = _status_of(batch_marks, steps, planned, request, end)
+    starts = [
+        mark.time
+        for mark in record.milestones.values()
+        if mark.status in ("requested", "started") and mark.time
+    ]
+    times = [mark.time for mark in record.milestones.values() if mark.time]
+    if record.last_at:
+        times.append(record.last_at)
+    first = min(starts) if starts else record.first_at
+    return BatchSummary(
+        record.batch_id,
+        status,
+        pipeline,
+        record.expected,
+        record.seen,
+        record.total,
+        steps,
+        record.owner,
+        first or min(times, default=None),
+        max(times, default=None),
+        record.provisioned,
+        record.rejected,
+        reason,
+    )
+
+
+_KNOWN_ORDER: Final = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
+
+
+def _status_of(
+    batch_marks: list[Milestone],
+    steps: tuple[StepCounts, ...],
+    planned: tuple[str, ...],
+    request: Milestone | None,
+    end: Milestone | None,
+) -> tuple[str, str]:
+    """Return the client status of a batch and, where it is not plain, the reason.
+
+    The orchestrator's final word is believed about the end, never about success: it counts
+    phases with failed essays as successes (wire.md, pipeline completed). It stops without a
+    word after a phase that failed critically or was cancelled.
+    """
+    troubled = any(counts.failed or counts.phase_status not in _CLEAN for counts in steps)
+    if end is not None:
+        status = _CLIENT_STATUS.get(end.value, "processing")
+        if status == SUCCESSFUL and troubled:
+            return WITH_FAILURES, "reported as successful, but essays failed"
+        return status, ""
+    since = request.when if request else BEGINNING
+    for counts in steps:
+        stopped = counts.phase_status in _STOPS and not counts.running
+        if stopped and (counts.ended_at or BEGINNING) >= since:
+            return _CLIENT_STATUS[str(counts.phase_status)], f"{counts.step} {counts.phase_status}"
+    by_step = {counts.step: counts for counts in steps}
+    if planned and all(
+        by_step[name].phase_status is not None and not by_step[name].running for name in planned
+    ):
+        return (WITH_FAILURES if troubled else SUCCESSFUL), "every phase has ended"
+    if request or any(counts.completed or counts.failed or counts.running for counts in steps):
+        return "processing", ""
+    if any(mark.status == "content_failed" for mark in batch_marks):
+        return "failed", "content could not be validated"
+    if any(mark.status in ("content_complete", "ready") for mark in batch_marks):
+        denied = newest(mark for mark in batch_marks if mark.status == "denied")
+        return "ready", f"pipeline denied: {denied.value}" if denied else ""
+    return "pending_content", ""
+
+
+_STOPS: Final = frozenset({"failed_critically", "cancelled"})
+_CLEAN: Final = frozenset({None, SUCCESSFUL, "skipped"})

@@ -1,0 +1,232 @@
+"""The port that keeps facts: what every backend does, and what is written once for all."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from engine.clock import Clock, SystemClock, to_microseconds
+from engine.errors import NotFound
+from engine.models import (
+    SUCCESSFUL,
+    BatchRecord,
+    EssayState,
+    Fact,
+    Outcome,
+    PhaseFact,
+    StepFact,
+    summarize,
+)
+from engine.pipelines import phases_of
+
+
+class Change(msgspec.Struct, gc=False):
+    """What one recorded fact changed.
+
+    `fact` carries its batch id even if the event did not. `before` is the outcome that a
+    step had; `new_essays` counts essays that nobody had heard of.
+    """
+
+    fact: Fact
+    before: int = 0
+    new_essays: int = 0
+
+
+class Recorded(NamedTuple):
+    """The answer to a recorded chunk.
+
+    `news[i]` tells whether fact i was new in anything that is shown; `changes` lists what
+    changed, in order, including older results that found their batch only now.
+    """
+
+    news: Sequence[bool]
+    changes: Sequence[Change]
+
+
+class BatchColumns(NamedTuple):
+    """Every essay of a batch as columns: `outcomes[step][i]` belongs to `essay_ids[i]`."""
+
+    record: BatchRecord
+    essay_ids: list[str]
+    outcomes: dict[str, bytearray]
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An envelope that could not be used, and why.
+
+    `reason` is a code of faults.md section 4, `payload` at most the first 64 KiB of the
+    bytes, `sha256` the digest and `size` the length of all of them.
+    """
+
+    received_at: datetime
+    source: str
+    position: str
+    reason: str
+    message: str
+    field: str
+    payload: bytes
+    sha256: str
+    size: int
+
+
+class BatchStateRepository(ABC):
+    """Keeps facts and gives them back; the seed's methods are derived from the primitives.
+
+    Every method may raise `RepositoryUnavailable` when the backend cannot be reached.
+    """
+
+    name: str
+    """What the backend is called on screen."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+
+    @abstractmethod
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        """Merge a chunk of facts: all or nothing, idempotent, in any order.
+
+        On return the facts are committed in the permanent record.
+        """
+
+    @abstractmethod
+    async def load_batch(self, batch_id: str) -> BatchColumns:
+        """Return a batch with the outcomes of all of its essays.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+
+    @abstractmethod
+    async def summaries(
+        self, batch_ids: Sequence[str] | None = None, *, after: str = "", limit: int = 1000
+    ) -> list[BatchRecord]:
+        """Return batches in the order of their ids, at a cost independent of their essays.
+
+        Args:
+            batch_ids: Only these; unknown ones are left out.
+            after: Only ids larger than this one: the last of the page before.
+            limit: At most so many.
+        """
+
+    @abstractmethod
+    async def essays(
+        self,
+        batch_id: str,
+        essay_ids: Sequence[str] | None = None,
+        *,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[EssayState]:
+        """Return essays of a batch in the order of their ids; none for an unknown batch.
+
+        Args:
+            batch_id: The batch.
+            essay_ids: Only these; unknown ones are left out.
+            after: Only ids larger than this one: the last of the page before.
+            limit: At most so many.
+        """
+
+    @abstractmethod
+    async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters; the same bytes at the same place are kept once."""
+
+    @abstractmethod
+    async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters in the order of their arrival, leaving out the first `after`."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give back whatever was opened."""
+
+    async def record_essay_step_completion(
+        self,
+        batch_id: str,
+        essay_id: str,
+        step_name: str,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Record a result of one step; a repetition changes nothing and is `True` as well.
+
+        The result is a failure if the metadata says so (`failed_in_metadata`).
+        """
+        kept = dict(metadata or {})
+        outcome = Outcome.FAILED if failed_in_metadata(kept) else Outcome.COMPLETED
+        fact = StepFact(
+            batch_id,
+            essay_id,
+            step_name,
+            outcome,
+            self.clock.now(),
+            detail=1 if kept else 0,
+            metadata=json.dumps(kept),
+        )
+        await self.record([fact])
+        return True
+
+    async def get_essay_completed_steps(self, batch_id: str, essay_id: str) -> set[str]:
+        """Return the steps an essay has completed; none for an unknown essay."""
+        return {
+            step
+            for essay in await self.essays(batch_id, [essay_id])
+            for step, fact in essay.steps.items()
+            if fact.outcome == Outcome.COMPLETED
+        }
+
+    async def get_batch_completion_summary(self, batch_id: str) -> dict[str, dict[str, int]]:
+        """Return completed and total essays by step; nothing for an unknown batch."""
+        records = await self.summaries([batch_id])
+        return {
+            counts.step: {"completed": counts.completed, "total": counts.total}
+            for record in records
+            for counts in summarize(record, phases_of()).steps
+        }
+
+    async def is_batch_step_complete(self, batch_id: str, step_name: str) -> bool:
+        """Tell whether every essay of a batch has completed a step.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        record = await self.batch_record(batch_id)
+        completed, _ = record.counts.get(step_name, (0, 0))
+        return 0 < record.total == completed
+
+    async def record_batch_phase_completion(
+        self, batch_id: str, phase_name: str, completed: bool
+    ) -> bool:
+        """Record the outcome of a phase; the last call wins."""
+        now = self.clock.now()
+        status = SUCCESSFUL if completed else "failed"
+        run = f"recorded at {to_microseconds(now)}"
+        await self.record([PhaseFact(batch_id, phase_name, status, run, now)])
+        return True
+
+    async def get_completed_phases(self, batch_id: str) -> set[str]:
+        """Return the phases whose newest outcome is full success; none for an unknown batch."""
+        return {
+            counts.step
+            for record in await self.summaries([batch_id])
+            for counts in summarize(record, phases_of()).steps
+            if counts.phase_status == SUCCESSFUL
+        }
+
+    async def batch_record(self, batch_id: str) -> BatchRecord:
+        """Return one batch without its essays.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        records = await self.summaries([batch_id])
+        if not records:
+            raise NotFound(f"no batch {batch_id!r} in {self.name}; `bcs-tui ls` lists them")
+        return records[0]
+
+
+def failed_in_metadata(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether stored step metadata says that the step failed (wire.md section 1.2)."""
+    return metadata.get("completion_status") == "failed" or metadata.get("success") is False

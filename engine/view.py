@@ -1,0 +1,128 @@
+"""What the engine shows: frozen pictures of the read model, made a few times a second.
+
+A `View` shares every part that did not change with the view before it and names the batches
+that did, so that whoever draws it has work only where something happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from engine.events import Event, Ignored, Rejected
+from engine.models import BatchSummary
+
+
+class Eta(msgspec.Struct, frozen=True):
+    """When a batch may be done, as a range of seconds, and what the range rests on."""
+
+    low_seconds: float
+    high_seconds: float
+    basis: str
+
+
+class BatchRow(msgspec.Struct, frozen=True):
+    """One batch of the fleet.
+
+    `rate_per_minute` counts step results; `None` means that too few are known. A batch is
+    stalled when it should be moving and `stalled_since` (an event time) is not `None`.
+    """
+
+    summary: BatchSummary
+    rate_per_minute: float | None = None
+    eta: Eta | None = None
+    stalled_since: datetime | None = None
+
+
+class Mode(StrEnum):
+    """What the engine is doing with its feed, in the word that the screen shows."""
+
+    STARTING = "starting"
+    LIVE = "live"
+    REPLAY = "replay"
+    PAUSED = "paused"
+    ENDED = "ended"
+    RETRYING = "retrying"
+    FAILED = "failed"
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Where events come from, where they go, and the account of them.
+
+    `read = applied + ignored + duplicates + dead_letters + in_flight`, always.
+    `lag_seconds` is the age of the newest event when it was applied; `None` in a replay.
+    """
+
+    mode: Mode
+    feed: str
+    backend: str
+    read: int = 0
+    applied: int = 0
+    ignored: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    in_flight: int = 0
+    events_per_second: float = 0.0
+    lag_seconds: float | None = None
+    trouble: str = ""
+    notices: tuple[str, ...] = ()
+    ignored_types: Mapping[str, int] = {}
+
+
+class ReplayState(msgspec.Struct, frozen=True):
+    """Where a replay stands; `None` times mean that nothing was read yet."""
+
+    paused: bool
+    speed: float | None
+    loop: bool
+    index: int
+    length: int
+    start: datetime | None
+    end: datetime | None
+    now: datetime | None
+
+
+class LogEntry(NamedTuple):
+    """One line of the events log: what came in and what became of it.
+
+    `fate` is `applied`, `duplicate`, `ignored` or `dead letter`.
+    """
+
+    number: int
+    event: Event | Ignored | Rejected
+    fate: str
+
+
+class Grid(msgspec.Struct):
+    """The essays of the one batch that is open, as columns, kept up to date in place.
+
+    `outcomes[step][i]` is the `Outcome` of `essay_ids[i]`. `version` grows with every
+    change. Only the engine writes; readers on the same event loop never see half a change.
+    """
+
+    batch_id: str
+    essay_ids: list[str]
+    outcomes: dict[str, bytearray]
+    index: dict[str, int]
+    version: int = 0
+
+
+class View(msgspec.Struct, frozen=True):
+    """One frozen picture of everything.
+
+    `now` is the time that ages are counted to: the wall, or the replayed world's. `changed`
+    names the batches whose row is another object than in the view before.
+    """
+
+    revision: int
+    now: datetime
+    batches: Mapping[str, BatchRow]
+    changed: frozenset[str]
+    health: Health
+    log: Sequence[LogEntry] = ()
+    replay: ReplayState | None = None
+    grid: Grid | None = None
