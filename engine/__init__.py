@@ -1,1 +1,107 @@
-"""The state engine of bcs-tui: runs headless, knows nothing of the screen."""
+"""The state engine of bcs-tui: runs headless and knows nothing of any screen.
+
+Names are imported when they are first used, so that a command pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.account import LOG_LENGTH as LOG_LENGTH
+    from engine.clock import Clock as Clock
+    from engine.clock import ManualClock as ManualClock
+    from engine.clock import SystemClock as SystemClock
+    from engine.clock import rfc3339 as rfc3339
+    from engine.documents import BatchCompletionSummary as BatchCompletionSummary
+    from engine.documents import EssayProcessingState as EssayProcessingState
+    from engine.documents import ProcessingStepStatus as ProcessingStepStatus
+    from engine.documents import StepCompletionSummary as StepCompletionSummary
+    from engine.engine import Engine as Engine
+    from engine.errors import BadEvent as BadEvent
+    from engine.errors import BCSError as BCSError
+    from engine.errors import CorruptDocument as CorruptDocument
+    from engine.errors import FeedError as FeedError
+    from engine.errors import FeedUnavailable as FeedUnavailable
+    from engine.errors import NotFound as NotFound
+    from engine.errors import RepositoryConflict as RepositoryConflict
+    from engine.errors import RepositoryError as RepositoryError
+    from engine.errors import RepositoryUnavailable as RepositoryUnavailable
+    from engine.errors import SettingsError as SettingsError
+    from engine.events import Event as Event
+    from engine.events import Ignored as Ignored
+    from engine.events import Rejected as Rejected
+    from engine.events import parse as parse
+    from engine.feeds.jsonl import JsonlFeed as JsonlFeed
+    from engine.feeds.port import Envelope as Envelope
+    from engine.feeds.port import Feed as Feed
+    from engine.feeds.port import Seekable as Seekable
+    from engine.feeds.replay import ReplayClock as ReplayClock
+    from engine.feeds.replay import ReplayFeed as ReplayFeed
+    from engine.feeds.simulator import Chaos as Chaos
+    from engine.feeds.simulator import SimulatorFeed as SimulatorFeed
+    from engine.feeds.stdin import StdinFeed as StdinFeed
+    from engine.models import OUTCOME_NAMES as OUTCOME_NAMES
+    from engine.models import TERMINAL_STATUSES as TERMINAL_STATUSES
+    from engine.models import BatchRecord as BatchRecord
+    from engine.models import BatchSummary as BatchSummary
+    from engine.models import EssayState as EssayState
+    from engine.models import Outcome as Outcome
+    from engine.models import StepCounts as StepCounts
+    from engine.models import StepFact as StepFact
+    from engine.models import summarize as summarize
+    from engine.opening import open_engine as open_engine
+    from engine.opening import open_repository as open_repository
+    from engine.pipelines import Planned as Planned
+    from engine.pipelines import dependencies as dependencies
+    from engine.pipelines import phases_of as phases_of
+    from engine.pipelines import pipelines as pipelines
+    from engine.pipelines import remaining as remaining
+    from engine.repository import BatchStateRepository as BatchStateRepository
+    from engine.repository import DeadLetter as DeadLetter
+    from engine.settings import Settings as Settings
+    from engine.settings import load_settings as load_settings
+    from engine.view import BatchRow as BatchRow
+    from engine.view import Eta as Eta
+    from engine.view import Grid as Grid
+    from engine.view import Health as Health
+    from engine.view import LogEntry as LogEntry
+    from engine.view import Mode as Mode
+    from engine.view import ReplayState as ReplayState
+    from engine.view import View as View
+
+_HOMES = {
+    "engine.account": "LOG_LENGTH",
+    "engine.clock": "Clock ManualClock SystemClock rfc3339",
+    "engine.documents": "BatchCompletionSummary EssayProcessingState ProcessingStepStatus "
+    "StepCompletionSummary",
+    "engine.engine": "Engine",
+    "engine.errors": "BCSError BadEvent CorruptDocument FeedError FeedUnavailable NotFound "
+    "RepositoryConflict RepositoryError RepositoryUnavailable SettingsError",
+    "engine.events": "Event Ignored Rejected parse",
+    "engine.feeds.jsonl": "JsonlFeed",
+    "engine.feeds.port": "Envelope Feed Seekable",
+    "engine.feeds.replay": "ReplayClock ReplayFeed",
+    "engine.feeds.simulator": "Chaos SimulatorFeed",
+    "engine.feeds.stdin": "StdinFeed",
+    "engine.models": "BatchRecord BatchSummary EssayState OUTCOME_NAMES Outcome StepCounts "
+    "StepFact TERMINAL_STATUSES summarize",
+    "engine.opening": "open_engine open_repository",
+    "engine.pipelines": "Planned dependencies phases_of pipelines remaining",
+    "engine.repository": "BatchStateRepository DeadLetter",
+    "engine.settings": "Settings load_settings",
+    "engine.view": "BatchRow Eta Grid Health LogEntry Mode ReplayState View",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 # one list, computed from the table above
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

@@ -1,15 +1,37 @@
 """Envelopes of real services, decoded, checked and turned into facts (wire.md section 3).
 
-`parse` is total: any bytes become an `Event`, an `Ignored` or a `Rejected`.
+`parse` is total: any bytes become an `Event`, an `Ignored` or a `Rejected`. What a payload
+means is in `payloads`; this module knows the envelope and what makes bytes unusable.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from engine.feeds.port import MAX_EVENT_BYTES
 from engine.models import Fact
+from engine.payloads import (
+    IGNORED_TYPES,
+    PAYLOADS,
+    Context,
+    Payload,
+    Refused,
+    bounded_object,
+)
+
+SCHEMA_VERSION: Final = 1
+"""The newest envelope version that is understood."""
+
+_EVENT_ID: Final = re.compile(
+    r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+)
+_TYPE_MEMBER: Final = b'"event_type": "'
+_TYPE_MEMBER_COMPACT: Final = b'"event_type":"'
+_HARD_ESCAPES: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -36,8 +58,8 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are no usable event: a reason code, a message and the field, if any.
 
     `reason` is a code of faults.md section 4: `json`, `not_utf8`, `not_object`, `too_large`,
-    `depth`, `number`, `nul`, `missing`, `type`, `status`, `length`, `identifier`,
-    `id_has_separator`, `timestamp`, `range`, `metadata`, `version`, `truncated_line`.
+    `depth`, `number`, `nul`, `missing:FIELD`, `type`, `status`, `length`, `identifier`,
+    `id_has_separator`, `timestamp`, `range`, `metadata`, `version`.
     """
 
     reason: str
@@ -45,6 +67,184 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     field: str = ""
 
 
+_D = TypeVar("_D")
+
+
+class _Envelope(msgspec.Struct, Generic[_D], gc=False):
+    event_id: str
+    event_type: str
+    source_service: str
+    data: _D
+    event_timestamp: datetime | None = None
+    schema_version: int = 1
+    correlation_id: str = ""
+    metadata: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_any_envelope: Final = msgspec.json.Decoder(_Envelope[msgspec.Raw])
+
+
+class _Known(NamedTuple):
+    name: str
+    decoder: msgspec.json.Decoder[_Envelope[Any]]
+    payload: Payload
+
+
+def _known(name: str, payload: Payload) -> _Known:
+    shape = _Envelope[payload.shape]  # type: ignore[name-defined] # known only at run time
+    return _Known(name, msgspec.json.Decoder(shape), payload)
+
+
+_KNOWN: Final = {name.encode(): _known(name, payload) for name, payload in PAYLOADS.items()}
+
+
 def parse(raw: bytes) -> Event | Ignored | Rejected:
     """Decode one envelope; never raises."""
-    raise NotImplementedError
+    try:
+        if len(raw) > MAX_EVENT_BYTES:
+            raise Refused("too_large", f"{len(raw)} bytes; the limit is {MAX_EVENT_BYTES}")
+        if not raw.isascii():
+            raw.decode()
+        known = _KNOWN.get(_peek_type(raw))
+        if known is not None:
+            envelope = known.decoder.decode(raw)
+            if envelope.event_type == known.name:
+                return _event(raw, envelope, known.payload)
+        return _unfamiliar(raw)
+    except Refused as refused:
+        return Rejected(refused.reason, refused.message, refused.field)
+    except msgspec.ValidationError as error:
+        return _explain(str(error))
+    except msgspec.DecodeError as error:
+        return Rejected("json", str(error))
+    except UnicodeDecodeError as error:
+        return Rejected("not_utf8", f"invalid UTF-8 at byte {error.start}")
+    except RecursionError:
+        return Rejected("depth", "nested too deeply")
+
+
+def _peek_type(raw: bytes) -> bytes:
+    """Return what looks like the event type, without decoding: only a guess."""
+    start = raw.find(_TYPE_MEMBER)
+    if start >= 0:
+        start += len(_TYPE_MEMBER)
+    else:
+        start = raw.find(_TYPE_MEMBER_COMPACT)
+        if start < 0:
+            return b""
+        start += len(_TYPE_MEMBER_COMPACT)
+    return raw[start : raw.find(b'"', start)]
+
+
+def _unfamiliar(raw: bytes) -> Event | Ignored | Rejected:
+    """Decode an envelope whose type could not be guessed, is unknown or carries no progress."""
+    envelope = _any_envelope.decode(raw)
+    known = _KNOWN.get(envelope.event_type.encode())
+    if known is not None:
+        return _event(raw, known.decoder.decode(raw), known.payload)
+    _check(raw, envelope)
+    if len(envelope.event_type) > 200 or not envelope.event_type.isprintable():
+        raise Refused("identifier", "an event type that cannot be shown", "event_type")
+    time = envelope.event_timestamp
+    return Ignored(
+        envelope.event_type,
+        checked_time(time, "event_timestamp") if time else None,
+        envelope.event_type in IGNORED_TYPES,
+    )
+
+
+def _event(raw: bytes, envelope: _Envelope[Any], payload: Payload) -> Event | Ignored:
+    """Turn a decoded envelope into an event."""
+    _check(raw, envelope)
+    own = payload.time_of(envelope.data)
+    stamped = envelope.event_timestamp
+    if stamped is not None:
+        stamped = checked_time(stamped, "event_timestamp")
+    time = stamped if own is None else checked_time(own, "data.timestamp")
+    if time is None:
+        raise Refused(
+            "missing:event_timestamp", "no time in payload or envelope", "event_timestamp"
+        )
+    context = Context(envelope.event_id, envelope.correlation_id, time)
+    facts = payload.facts_of(envelope.data, context)
+    if not facts:
+        return Ignored(envelope.event_type, time, True)
+    return Event(envelope.event_id, envelope.event_type, time, facts)
+
+
+def _check(raw: bytes, envelope: _Envelope[Any]) -> None:
+    """Refuse what decodes but cannot be trusted, kept or passed on."""
+    if _EVENT_ID.fullmatch(envelope.event_id) is None:
+        raise Refused("identifier", "event_id is not a UUID", "event_id")
+    if envelope.schema_version != SCHEMA_VERSION:
+        raise Refused(
+            "version",
+            f"schema version {envelope.schema_version}; this bcs-tui knows {SCHEMA_VERSION}",
+            "schema_version",
+        )
+    if b"\\" in raw and _HARD_ESCAPES.search(raw):
+        _inspect_strings(raw)
+    if len(envelope.metadata) > 2:
+        bounded_object(envelope.metadata, "metadata")
+
+
+def checked_time(moment: datetime, field: str) -> datetime:
+    """Return a moment in UTC; one without a zone is taken as UTC, as deployments mean it.
+
+    Raises:
+        Refused: The moment is before 1970 or after 2199.
+    """
+    if moment.tzinfo is not UTC:
+        try:
+            aware = moment.tzinfo is not None
+            moment = moment.astimezone(UTC) if aware else moment.replace(tzinfo=UTC)
+        except OverflowError:
+            _out_of_range(field)
+    if not 1970 <= moment.year < 2200:
+        _out_of_range(field)
+    return moment
+
+
+def _out_of_range(field: str) -> NoReturn:
+    raise Refused("range", "a time outside 1970 to 2199", field)
+
+
+def _inspect_strings(raw: bytes) -> None:
+    """Look at every string, also in members that are otherwise passed over.
+
+    Decoding the whole finds lone surrogates; NUL is legal JSON that stores cannot keep.
+    """
+    pending: list[Any] = [msgspec.json.decode(raw)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            if "\0" in value:
+                raise Refused("nul", "a NUL character in a string")
+        elif isinstance(value, dict):
+            pending += value.keys()
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+
+
+_PATH: Final = re.compile(
+    r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL
+)
+_MISSING: Final = re.compile(r"^Object missing required field `(?P<leaf>[^`]*)`$")
+
+
+def _explain(message: str) -> Rejected:
+    """Turn the decoder's refusal into a reason, a message and a field."""
+    match = _PATH.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    missing = _MISSING.match(what)
+    if missing:
+        leaf = missing["leaf"]
+        return Rejected(f"missing:{leaf}", f"{leaf} is missing", f"{path}.{leaf}".lstrip("."))
+    if not path:
+        return Rejected("not_object" if what.startswith("Expected `object`") else "json", what)
+    if "datetime" in what:
+        return Rejected("timestamp", what, path)
+    if "out of range" in what or "<=" in what or ">=" in what:
+        return Rejected("number", what, path)
+    return Rejected("type", what, path)

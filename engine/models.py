@@ -133,6 +133,35 @@ def milestone(fact: PhaseFact | BatchFact) -> Milestone:
     return Milestone(phase, fact.status, fact.value, fact.run, fact.time)
 
 
+def absorb_milestone(record: BatchRecord, fact: PhaseFact | BatchFact) -> bool:
+    """Remember a phase or batch fact in a record; tell whether it is news."""
+    mark = milestone(fact)
+    old = record.milestones.get(mark.identity)
+    if old is not None:
+        mark = mark._replace(time=earlier(old.time, mark.time))
+    record.milestones[mark.identity] = mark
+    return mark != old
+
+
+def absorb_registration(record: BatchRecord, fact: RegistrationFact) -> bool:
+    """Take over what a registration says of the batch itself; tell whether it is news."""
+    expected = fact.expected if record.expected is None else max(fact.expected, record.expected)
+    news = expected != record.expected
+    record.expected = expected
+    if fact.owner and (fact.time, fact.owner) > (record.owner_at, record.owner):
+        news = news or fact.owner != record.owner
+        record.owner, record.owner_at = fact.owner, fact.time
+    return news
+
+
+def absorb_upload(record: BatchRecord, fact: BatchFact) -> None:
+    """Count an upload that was not known before."""
+    if fact.status == "provisioned":
+        record.provisioned += 1
+    else:
+        record.rejected += 1
+
+
 def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     """Return the earlier of two times; an unknown time is the earliest."""
     if one is None or other is None:
@@ -165,9 +194,32 @@ def merge_steps(old: StepFact, new: StepFact) -> StepFact:
 
 def same_content(old: StepFact, new: StepFact) -> bool:
     """Tell whether two results of a step differ in nothing that anyone is shown."""
-    return (
-        old.outcome == new.outcome and old.time == new.time and old.metadata == new.metadata
-    )
+    return old.outcome == new.outcome and old.time == new.time and old.metadata == new.metadata
+
+
+class Homeless(msgspec.Struct, frozen=True, gc=False):
+    """Results of one step of an essay that name no batch, until its batches are found.
+
+    `fact` is what they amount to. The times are those of all, since a result that lost still
+    dates its essay and its batch: `earliest` of any, `first` and `last` of those with detail.
+    """
+
+    fact: StepFact
+    earliest: datetime
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+def merge_homeless(old: Homeless | None, new: StepFact) -> Homeless:
+    """Return what is kept when one more result that names no batch comes in."""
+    if old is None:
+        span = new.time if new.detail else None
+        return Homeless(new, new.time, span, span)
+    first, last = old.first, old.last
+    if new.detail:
+        first = min(first or new.time, new.time)
+        last = max(last or new.time, new.time)
+    return Homeless(merge_steps(old.fact, new), min(old.earliest, new.time), first, last)
 
 
 class EssayState(msgspec.Struct, frozen=True):
@@ -177,6 +229,7 @@ class EssayState(msgspec.Struct, frozen=True):
     created_at: datetime
     steps: Mapping[str, StepFact]
     file_name: str = ""
+    file_name_at: datetime = BEGINNING
 
     @property
     def last_updated(self) -> datetime:
@@ -334,9 +387,7 @@ def _phase_state(marks: list[Milestone]) -> _PhaseState:
     )
 
 
-def _step_counts(
-    record: BatchRecord, step: str, marks: list[Milestone], over: bool
-) -> StepCounts:
+def _step_counts(record: BatchRecord, step: str, marks: list[Milestone], over: bool) -> StepCounts:
     completed, failed = record.counts.get(step, (0, 0))
     state = _phase_state(marks)
     rest = max(0, record.total - completed - failed)
@@ -385,9 +436,7 @@ def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> 
     known = [step for step in _KNOWN_ORDER if step in record.counts or step in marks_of]
     others = sorted((set(record.counts) | set(marks_of)) - set(_KNOWN_ORDER))
     names = dict.fromkeys((*planned, *known, *others))
-    steps = tuple(
-        _step_counts(record, name, marks_of.get(name, []), ended) for name in names
-    )
+    steps = tuple(_step_counts(record, name, marks_of.get(name, []), ended) for name in names)
     status, reason = _status_of(batch_marks, steps, planned, request, end)
     starts = [
         mark.time

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import NamedTuple
+
+import msgspec
 
 CHUNK_SIZE = 1000
 """How many envelopes a feed hands over at most, unless it is told otherwise."""
@@ -13,17 +14,19 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The longest envelope that is read whole: a registration lists thousands of essay ids."""
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """The bytes of one event and where they stood.
 
     `oversize` is 0, or the full length in bytes of an envelope of which only the beginning
     was read because it is longer than `MAX_EVENT_BYTES`; `sha256` then is the digest of all.
+    `truncated` tells that the source ended before the line did: it may still be whole.
     """
 
     raw: bytes
     position: str
     oversize: int = 0
     sha256: str = ""
+    truncated: bool = False
 
 
 class Feed(ABC):
@@ -56,7 +59,11 @@ class Feed(ABC):
 
 
 class Seekable(Feed):
-    """A recorded feed that can be paused, paced and moved in."""
+    """A recorded feed that can be paused, paced and moved in.
+
+    At the end `read` returns `None`, and goes on if `move` goes back. A feed that loops
+    returns an empty list instead, with `index` 0: the caller restores the state.
+    """
 
     paused: bool
     speed: float | None
@@ -71,7 +78,7 @@ class Seekable(Feed):
     @property
     @abstractmethod
     def length(self) -> int:
-        """How many envelopes there are."""
+        """How many envelopes are known; grows until `indexed` has returned."""
 
     @property
     @abstractmethod
@@ -83,17 +90,20 @@ class Seekable(Feed):
     def now(self) -> datetime | None:
         """The event time that the replay has reached: the clock of a replayed world."""
 
+    async def indexed(self) -> None:
+        """Wait until `length`, `span` and `index_at` speak of the whole recording."""
+
     @abstractmethod
     def pause(self, paused: bool) -> None:
         """Stop or go on; wakes a waiting `read`."""
 
     @abstractmethod
     def set_speed(self, speed: float | None) -> None:
-        """Set the pace (0.1 to 1000 event seconds per second, `None`: no waiting)."""
+        """Set the pace, held to 0.1 to 1000 event seconds per second; `None`: no waiting."""
 
     @abstractmethod
     def step(self, count: int = 1) -> None:
-        """Let `count` more envelopes through although paused."""
+        """Let `count` more envelopes through although paused; nothing while it plays."""
 
     @abstractmethod
     def index_at(self, moment: datetime) -> int:

@@ -1,0 +1,114 @@
+"""The account of events: what came in, what became of it, how fast."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from engine.clock import Clock
+from engine.events import Event, Ignored, Rejected
+from engine.view import LogEntry
+
+LOG_LENGTH = 1000
+"""How many of the newest events the log keeps."""
+
+_PACE_SECONDS = 3.0
+_PACE_STEP_SECONDS = 0.2
+
+
+class Books(NamedTuple):
+    """The counts and the log at one moment, to come back to."""
+
+    read: int = 0
+    applied: int = 0
+    ignored: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    log: tuple[LogEntry, ...] = ()
+
+
+class Account:
+    """Counts every event once: `read = applied + ignored + duplicates + dead_letters + in_flight`.
+
+    Dead letters that other runs left in the repository are not counted here.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.read = self.applied = self.ignored = 0
+        self.duplicates = self.dead_letters = self.in_flight = 0
+        self.ignored_types: Counter[str] = Counter()
+        self.log: deque[LogEntry] = deque(maxlen=LOG_LENGTH)
+        self.lag_seconds: float | None = None
+        self._newest: datetime | None = None
+        self._marks: deque[tuple[float, int]] = deque([(clock.monotonic(), 0)])
+
+    def begin(self, count: int) -> None:
+        """Note that so many events were read and nothing is known of them yet."""
+        self.read += count
+        self.in_flight += count
+
+    def settle(self, parsed: Sequence[Event | Ignored | Rejected], news: Sequence[bool]) -> None:
+        """Note what became of the events in flight; `news` tells it for each of their facts."""
+        number = self.read - self.in_flight
+        position = 0
+        log = self.log
+        for event in parsed:
+            number += 1
+            if isinstance(event, Event):
+                end = position + len(event.facts)
+                if True in news[position:end]:
+                    self.applied += 1
+                    fate = "applied"
+                else:
+                    self.duplicates += 1
+                    fate = "duplicate"
+                position = end
+                if self._newest is None or event.time > self._newest:
+                    self._newest = event.time
+            elif isinstance(event, Ignored):
+                self.ignored += 1
+                self.ignored_types[event.event_type] += 1
+                fate = "ignored"
+            else:
+                self.dead_letters += 1
+                fate = "dead letter"
+            log.append(LogEntry(number, event, fate))
+        self.in_flight -= len(parsed)
+        if self._newest:
+            self.lag_seconds = max(0.0, (self._clock.now() - self._newest).total_seconds())
+
+    def events_per_second(self) -> float:
+        """Return the rate over about the last three seconds, by the monotonic clock."""
+        now = self._clock.monotonic()
+        marks = self._marks
+        if marks and (now < marks[-1][0] or self.read < marks[-1][1]):
+            marks.clear()
+        if not marks or now - marks[-1][0] >= _PACE_STEP_SECONDS:
+            marks.append((now, self.read))
+        while len(marks) > 1 and now - marks[1][0] > _PACE_SECONDS:
+            marks.popleft()
+        seconds = now - marks[0][0]
+        return (self.read - marks[0][1]) / seconds if seconds > 0 else 0.0
+
+    def is_fading(self) -> bool:
+        """Whether a rate was shown that silence has made untrue."""
+        return self._marks[0][1] != self.read
+
+    def books(self) -> Books:
+        """Return the present counts and log."""
+        return Books(
+            self.read,
+            self.applied,
+            self.ignored,
+            self.duplicates,
+            self.dead_letters,
+            tuple(self.log),
+        )
+
+    def restore(self, books: Books) -> None:
+        """Go back to earlier counts and the log of that moment."""
+        self.read, self.applied, self.ignored, self.duplicates, self.dead_letters, log = books
+        self.log = deque(log, maxlen=LOG_LENGTH)

@@ -1,0 +1,220 @@
+"""The database file: made whole or not at all, opened only when it is ours, never replaced."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from engine.errors import BCSError, CorruptDocument, RepositoryUnavailable, SettingsError
+
+APPLICATION_ID: Final = int.from_bytes(b"BCST", "big")
+"""Marks the file as ours (`PRAGMA application_id`, bytes 68 to 71 of the file)."""
+
+_UNAVAILABLE: Final = {
+    sqlite3.SQLITE_BUSY: "is locked by another process; stop it or try again",
+    sqlite3.SQLITE_LOCKED: "is locked by another process; stop it or try again",
+    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; is the disk full or failing?",
+    sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of it and its directory",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of it and its directory",
+    sqlite3.SQLITE_PERM: "cannot be opened; check the permissions of it and its directory",
+    sqlite3.SQLITE_AUTH: "cannot be opened; check the permissions of it and its directory",
+}
+
+
+@cache
+def schemas() -> tuple[str, ...]:
+    """Return the schema files in order; a database of version n has had the first n."""
+    folder = files("engine.backends") / "sql"
+    found = [entry for entry in folder.iterdir() if entry.name.startswith("sqlite_")]
+    return tuple(entry.read_text() for entry in sorted(found, key=lambda entry: entry.name))
+
+
+def open_database(
+    path: Path, *, read_only: bool, busy_timeout_seconds: float
+) -> sqlite3.Connection:
+    """Open the database at a path, creating it if there is nothing and writing is allowed.
+
+    Raises:
+        SettingsError: The path is not, and cannot become, a database of this version.
+        CorruptDocument: The database is damaged.
+        RepositoryUnavailable: It is locked, not permitted, or the disk is full.
+    """
+    with explained(path):
+        if not read_only and not os.path.lexists(path):
+            _create(path)
+        _check_file(path)
+        _check_owner(path)
+        mode = "mode=ro" if read_only else "mode=rw"
+        connection = _connect(path, mode, busy_timeout_seconds)
+        try:
+            _check_version(connection, path, read_only)
+            if not read_only:
+                _prepare_to_write(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Do all of the block in one transaction, or nothing; `kind` is DEFERRED or IMMEDIATE."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have ended the transaction already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the driver and the system raise into errors of ours, of one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        explanation = _explain(error, path)
+        if explanation is None:
+            raise
+        raise explanation from error
+    except OSError as error:
+        raise RepositoryUnavailable(
+            f"database {str(path)!r} cannot be used: {error.strerror}; check the path"
+        ) from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> BCSError | None:
+    """Return what an error of the driver means; `None` for mistakes of the program."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    where = f"database {str(path)!r}"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        advice = "it is left as it is; move it aside and ingest the events again"
+        return CorruptDocument(f"{where} is damaged ({error}); {advice}")
+    if code in _UNAVAILABLE:
+        return RepositoryUnavailable(f"{where} {_UNAVAILABLE[code]} ({error})")
+    return None
+
+
+def _connect(path: Path, mode: str, busy_timeout_seconds: float = 5.0) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_seconds)
+
+
+def _create(path: Path) -> None:
+    """Make an empty database appear at a path in one moment, never in place of another file.
+
+    A process that dies half way leaves nothing at the path. If another process is quicker,
+    its file is the one.
+    """
+    if not path.parent.is_dir():
+        raise SettingsError(f"no directory {str(path.parent)!r} for the database; create it")
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    try:
+        with closing(_connect(Path(draft), "mode=rw")) as connection:
+            _upgrade(connection)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a database without opening it."""
+    where = f"database {str(path)!r}"
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise SettingsError(f"{where} does not exist; `bcs-tui ingest` creates it") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise SettingsError(f"{where} is a directory; name a file in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise SettingsError(f"{where} is not a regular file; name another one")
+    if found.st_size == 0:
+        raise SettingsError(f"{where} is an empty file of unknown origin; remove or rename it")
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse a file that another program made, without leaving a trace beside it."""
+    where = f"database {str(path)!r}"
+    try:
+        found = _application_id(path)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB:
+            raise
+        raise SettingsError(f"{where} is not an SQLite database; name another file") from error
+    if found != APPLICATION_ID:
+        raise SettingsError(
+            f"{where} belongs to another program (application_id {found:#x}); name another file"
+        )
+
+
+def _application_id(path: Path) -> int:
+    # `immutable` takes no locks and makes no files. It also ignores the write-ahead log,
+    # without which a database may look damaged when a writer was killed in a checkpoint.
+    try:
+        return _read_application_id(path, "mode=ro&immutable=1")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CORRUPT:
+            raise
+        return _read_application_id(path, "mode=ro")
+
+
+def _read_application_id(path: Path, mode: str) -> int:
+    with closing(_connect(path, mode)) as connection:
+        return int(connection.execute("PRAGMA application_id").fetchone()[0])
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
+    """Refuse a schema that this version does not know, or may not bring up to date."""
+    found, known = _version(connection), len(schemas())
+    where = f"database {str(path)!r} has schema version {found}"
+    if found > known:
+        raise SettingsError(f"{where}, this bcs-tui knows {known}; upgrade bcs-tui")
+    if found < known and read_only:
+        raise SettingsError(f"{where}, this bcs-tui needs {known}; open it for writing once")
+
+
+def _prepare_to_write(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -65536")  # KiB
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Apply the schema files that a database has not had; find out whether it can be written."""
+    with transaction(connection, "IMMEDIATE"):
+        version = _version(connection)
+        for script in schemas()[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+            version += 1
+            connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; `executescript` would commit on its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

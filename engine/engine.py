@@ -1,0 +1,385 @@
+"""The engine: pulls chunks from a feed, records them, projects them, shows views."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from hashlib import sha256
+
+from engine.account import Account
+from engine.clock import Clock, SystemClock
+from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavailable
+from engine.events import Event, Ignored, Rejected, parse
+from engine.feeds.port import Envelope, Feed, Seekable
+from engine.models import EssayState, Fact
+from engine.projection import Projection
+from engine.repository import BatchStateRepository, DeadLetter
+from engine.timeline import Timeline
+from engine.view import BatchRow, Health, Mode, ReplayState, View
+
+DEAD_LETTER_BYTES = 64 * 1024
+"""How much of a bad envelope is kept."""
+
+_FIRST_DELAY_SECONDS = 0.2
+_LONGEST_DELAY_SECONDS = 10.0
+_PAGE = 1000
+
+
+class Engine:
+    """Runs one feed into one repository and shows what comes of it.
+
+    All methods belong to one event loop. `run` is the only one that reads the feed.
+    """
+
+    def __init__(
+        self,
+        repository: BatchStateRepository,
+        feed: Feed | None = None,
+        clock: Clock | None = None,
+        *,
+        stall_seconds: float = 300.0,
+        patience_seconds: float | None = None,
+    ) -> None:
+        """Join the parts; nothing is opened or read yet.
+
+        Args:
+            repository: Where facts are kept; the caller closes it.
+            feed: Where envelopes come from; the caller closes it.
+            clock: The time that ages are counted to.
+            stall_seconds: When a silent batch counts as stalled.
+            patience_seconds: How long an unavailable repository is tried again before
+                `run` gives up; `None` means for ever.
+        """
+        self.repository = repository
+        self.feed = feed
+        self.clock: Clock = clock or SystemClock()
+        self._patience_seconds = patience_seconds
+        self._projection = Projection(stall_seconds)
+        self._account = Account(self.clock)
+        self._timeline = (
+            Timeline(feed, repository, self._projection, self._account)
+            if isinstance(feed, Seekable)
+            else None
+        )
+        self._mode = Mode.STARTING
+        self._trouble = ""
+        self._revision = 0
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._view: View | None = None
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Load what is known, then process the feed until it ends.
+
+        A seekable feed that has ended is waited on: it may be moved back.
+
+        Raises:
+            FeedError: The feed cannot be read.
+            RepositoryError: Facts cannot be kept, and patience has run out.
+        """
+        try:
+            await self._load()
+            self._go(Mode.LIVE)
+            if self.feed is not None:
+                await self._process(self.feed)
+            self._go(Mode.ENDED)
+        except (FeedError, RepositoryError) as error:
+            self._trouble = str(error)
+            self._go(Mode.FAILED)
+            raise
+
+    async def _load(self) -> None:
+        after = ""
+        while page := await self.repository.summaries(after=after, limit=_PAGE):
+            self._projection.load(page)
+            after = page[-1].batch_id
+            await asyncio.sleep(0)
+
+    async def _process(self, feed: Feed) -> None:
+        while True:
+            if self._timeline and self._timeline.target is not None:
+                await self._travel(self._timeline)
+            chunk = await feed.read()
+            if chunk is None:
+                if self._timeline is None:
+                    return
+                self._go(Mode.ENDED)
+                await self._timeline.moved()
+                continue
+            if chunk:
+                await self._take(chunk)
+                await feed.acknowledge()
+                if self._timeline:
+                    self._timeline.note()
+            elif self._timeline and self._timeline.has_looped():
+                self._timeline.rewind()
+                await self._reopen()
+            self._go(self._running_mode())
+            await asyncio.sleep(0)
+
+    async def _take(self, chunk: Sequence[Envelope]) -> None:
+        """Decode, record, project and account for one chunk."""
+        async with self._writing:
+            parsed = [_read(envelope) for envelope in chunk]
+            facts: list[Fact] = []
+            for event in parsed:
+                if isinstance(event, Event):
+                    facts += event.facts
+            self._account.begin(len(chunk))
+            letters = [
+                self._dead_letter(envelope, event)
+                for envelope, event in zip(chunk, parsed, strict=True)
+                if isinstance(event, Rejected)
+            ]
+            news = await self._record(facts, letters)
+            self._account.settle(parsed, news)
+            self._wake.set()
+
+    async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
+        """Have the repository keep a chunk, trying again while it is unavailable."""
+        delay = _FIRST_DELAY_SECONDS
+        waited = 0.0
+        while True:
+            try:
+                if letters:
+                    await self.repository.record_dead_letters(letters)
+                if not facts:
+                    return ()
+                recorded = await self.repository.record(facts)
+                break
+            except RepositoryUnavailable as error:
+                if self._patience_seconds is not None and waited >= self._patience_seconds:
+                    raise
+                self._trouble = str(error)
+                self._go(Mode.RETRYING)
+                pause = delay * random.uniform(0.5, 1.0)  # jitter, so that retries spread
+                await asyncio.sleep(pause)
+                waited += pause
+                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+        self._trouble = ""
+        self._projection.apply(recorded.changes)
+        return recorded.news
+
+    def _dead_letter(self, envelope: Envelope, why: Rejected) -> DeadLetter:
+        return DeadLetter(
+            self.clock.now(),
+            self.feed.name if self.feed else "",
+            envelope.position,
+            why.reason,
+            why.message,
+            why.field,
+            envelope.raw[:DEAD_LETTER_BYTES],
+            envelope.sha256 or sha256(envelope.raw).hexdigest(),
+            envelope.oversize or len(envelope.raw),
+        )
+
+    async def submit(self, raw: bytes) -> None:
+        """Put one envelope through the same path as the feed's: the one door for writes."""
+        await self._take([Envelope(raw, "submitted")])
+
+    # --- showing ---------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        """The newest picture; made if there is none yet or something changed."""
+        return self._build()
+
+    async def views(self, fps: float = 30) -> AsyncIterator[View]:
+        """Yield pictures: at once, then after changes, at most `fps` times a second."""
+        yield self._build()
+        while True:
+            await self._news_or_wake()
+            yield self._build()
+            await asyncio.sleep(1 / fps)
+
+    async def _news_or_wake(self) -> None:
+        """Wait for something applied, or for a row that changes by itself."""
+        while not self._wake.is_set():
+            due = self._projection.next_wake
+            pause = 1.0
+            if due is not None:
+                pause = min(1.0, max(0.02, (due - self.clock.now()).total_seconds()))
+                if due <= self.clock.now():
+                    break
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                if self._account.is_fading():
+                    break
+        self._wake.clear()
+
+    def _build(self) -> View:
+        now = self.clock.now()
+        rows, changed = self._projection.rows(now)
+        self._revision += 1
+        self._view = View(
+            self._revision,
+            now,
+            rows,
+            changed,
+            self.health,
+            tuple(self._account.log),
+            self._replay_state(),
+            self._projection.grid,
+        )
+        return self._view
+
+    @property
+    def health(self) -> Health:
+        """The account of events and the state of feed and backend."""
+        feed = self.feed
+        account = self._account
+        return Health(
+            self._mode,
+            feed.name if feed else "no feed",
+            self.repository.name,
+            account.read,
+            account.applied,
+            account.ignored,
+            account.duplicates,
+            account.dead_letters,
+            account.in_flight,
+            account.events_per_second(),
+            None if self._timeline else account.lag_seconds,
+            self._trouble,
+            tuple(feed.notices) if feed else (),
+            dict(account.ignored_types),
+        )
+
+    def row(self, batch_id: str) -> BatchRow | None:
+        """Return the row of a batch in the newest picture."""
+        return self._view.batches.get(batch_id) if self._view else None
+
+    async def open(self, batch_id: str) -> None:
+        """Keep the essays of a batch in the views from now on.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        async with self._writing:
+            self._projection.open(await self.repository.load_batch(batch_id))
+        self._wake.set()
+
+    def close_batch(self) -> None:
+        """Let the essays of the open batch go."""
+        self._projection.close()
+        self._wake.set()
+
+    async def essay(self, batch_id: str, essay_id: str) -> EssayState | None:
+        """Return everything that is known of one essay."""
+        essays = await self.repository.essays(batch_id, [essay_id])
+        return essays[0] if essays else None
+
+    async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters in the order of their arrival."""
+        return await self.repository.dead_letters(after=after, limit=limit)
+
+    # --- replay ----------------------------------------------------------------------------
+
+    def pause(self, paused: bool) -> None:
+        """Stop the replay or let it go on."""
+        self._seekable().pause(paused)
+        self._go(self._running_mode())
+
+    def set_speed(self, speed: float | None) -> None:
+        """Set the pace in event seconds per second; `None` means without waiting."""
+        self._seekable().set_speed(speed)
+        self._wake.set()
+
+    def set_loop(self, loop: bool) -> None:
+        """Start over at the end of the recording, or stay there."""
+        self._seekable().loop = loop
+        self._wake.set()
+
+    def step(self, count: int = 1) -> None:
+        """Let the next events through although the replay is paused."""
+        self._seekable().step(count)
+
+    async def seek(
+        self,
+        index: int | None = None,
+        moment: datetime | None = None,
+        fraction: float | None = None,
+    ) -> None:
+        """Go to a place in the recording, in either direction, and return when there.
+
+        Args:
+            index: Behind so many envelopes.
+            moment: Behind all that happened up to this event time.
+            fraction: Behind this part of all envelopes, 0 to 1.
+        """
+        feed = self._seekable()
+        await feed.indexed()
+        if moment is not None:
+            index = feed.index_at(moment)
+        elif fraction is not None:
+            index = round(fraction * feed.length)
+        timeline = self._timeline
+        if timeline is not None and index is not None:
+            await timeline.ask(min(max(index, 0), feed.length))
+
+    async def _travel(self, timeline: Timeline) -> None:
+        """Restore the nearest checkpoint and read on, without waiting, to the target."""
+        feed = timeline.feed
+        was_paused = feed.paused
+        timeline.rewind()
+        feed.pause(True)
+        while timeline.target is not None and feed.index < timeline.target:
+            feed.step(min(timeline.target - feed.index, _PAGE))
+            chunk = await feed.read()
+            if chunk is None:
+                break
+            await self._take(chunk)
+            timeline.note()
+            await asyncio.sleep(0)
+        feed.pause(was_paused)
+        await self._reopen()
+        self._go(self._running_mode())
+        timeline.arrived()
+
+    async def _reopen(self) -> None:
+        grid = self._projection.grid
+        if grid is None:
+            return
+        try:
+            await self.open(grid.batch_id)
+        except NotFound:
+            self._projection.close()
+
+    def _seekable(self) -> Seekable:
+        if self._timeline is None:
+            raise FeedError("only a replay can be paused, paced and moved in")
+        return self._timeline.feed
+
+    def _replay_state(self) -> ReplayState | None:
+        if self._timeline is None:
+            return None
+        feed = self._timeline.feed
+        start, end = feed.span or (None, None)
+        return ReplayState(
+            feed.paused, feed.speed, feed.loop, feed.index, feed.length, start, end, feed.now
+        )
+
+    def _running_mode(self) -> Mode:
+        if self._timeline is None:
+            return Mode.LIVE
+        return Mode.PAUSED if self._timeline.feed.paused else Mode.REPLAY
+
+    def _go(self, mode: Mode) -> None:
+        self._mode = mode
+        self._wake.set()
+
+
+def _read(envelope: Envelope) -> Event | Ignored | Rejected:
+    """Decode an envelope, or say why the feed could not even read it whole."""
+    if envelope.oversize:
+        return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
+    event = parse(envelope.raw)
+    if envelope.truncated and isinstance(event, Rejected) and event.reason == "json":
+        return Rejected("truncated_line", "the source ends in the middle of a line")
+    return event

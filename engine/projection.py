@@ -1,0 +1,232 @@
+"""The read model: what changed goes in, frozen rows come out, rebuilt only where needed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+
+import msgspec
+
+from engine.models import (
+    CONTENT,
+    BatchFact,
+    BatchRecord,
+    EssaysFact,
+    RegistrationFact,
+    StepFact,
+    absorb_milestone,
+    absorb_registration,
+    absorb_upload,
+    count_step,
+    summarize,
+)
+from engine.pipelines import phases_of
+from engine.repository import BatchColumns, Change
+from engine.view import BatchRow, Eta, Grid
+
+RECENT_RESULTS = 32
+"""Rates and ETAs rest on so many of the newest results of a batch."""
+
+FEWEST_RESULTS = 5
+"""With fewer results no rate and no ETA is claimed."""
+
+STALL_SECONDS = 300.0
+"""A batch that should move is stalled after so long without an event."""
+
+WHOLE_BATCH_STALL_SECONDS = 1800.0
+"""The same where a phase that reports once for the whole batch is all that runs."""
+
+WHOLE_BATCH_PHASES = frozenset({"cj_assessment"})
+_REFRESH_SECONDS = 10.0
+
+
+class _Model:
+    """One batch of the read model."""
+
+    __slots__ = ("recent", "record", "wake_at")
+
+    def __init__(self, record: BatchRecord, recent: Iterable[datetime] = ()) -> None:
+        self.record = record
+        self.recent: deque[datetime] = deque(recent, RECENT_RESULTS)
+        self.wake_at: datetime | None = None
+
+
+class ProjectionCheckpoint(msgspec.Struct, frozen=True):
+    """The read model at one moment."""
+
+    batches: Mapping[str, tuple[BatchRecord, tuple[datetime, ...]]]
+
+
+class Projection:
+    """All batches, as counts; of one batch, the one that is open, also the essays."""
+
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
+        self._stall_seconds = stall_seconds
+        self._models: dict[str, _Model] = {}
+        self._rows: dict[str, BatchRow] = {}
+        self._dirty: set[str] = set()
+        self._wakes: list[tuple[datetime, str]] = []
+        self.grid: Grid | None = None
+
+    def load(self, records: Iterable[BatchRecord]) -> None:
+        """Take over batches that the repository knows already."""
+        for record in records:
+            self._models[record.batch_id] = _Model(record.copy())
+            self._dirty.add(record.batch_id)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Take over what a recorded chunk changed."""
+        models = self._models
+        grid_id = self.grid.batch_id if self.grid else None
+        for change in changes:
+            fact = change.fact
+            batch_id = fact.batch_id
+            model = models.get(batch_id)
+            if model is None:
+                model = models[batch_id] = _Model(BatchRecord(batch_id))
+            record = model.record
+            record.seen += change.new_essays
+            if isinstance(fact, StepFact):
+                count_step(record.counts, fact.step, change.before, fact.outcome)
+                if fact.detail:
+                    record.saw(fact.time)
+                    if fact.outcome and not change.before:
+                        model.recent.append(fact.time)
+            elif isinstance(fact, EssaysFact | RegistrationFact):
+                record.saw(fact.time)
+                if isinstance(fact, RegistrationFact):
+                    absorb_registration(record, fact)
+            elif isinstance(fact, BatchFact) and fact.status in CONTENT:
+                absorb_upload(record, fact)
+            else:
+                absorb_milestone(record, fact)
+            self._dirty.add(batch_id)
+            if batch_id == grid_id:
+                self._update_grid(change)
+
+    def open(self, columns: BatchColumns) -> Grid:
+        """Keep the essays of a batch from now on; the batch that was open is let go."""
+        index = {essay_id: position for position, essay_id in enumerate(columns.essay_ids)}
+        self.grid = Grid(
+            columns.record.batch_id, list(columns.essay_ids), dict(columns.outcomes), index
+        )
+        return self.grid
+
+    def close(self) -> None:
+        """Let the essays of the open batch go."""
+        self.grid = None
+
+    def rows(self, now: datetime) -> tuple[Mapping[str, BatchRow], frozenset[str]]:
+        """Return the rows of all batches, and the ids of those that are new objects."""
+        while self._wakes and self._wakes[0][0] <= now:
+            moment, batch_id = heappop(self._wakes)
+            model = self._models.get(batch_id)
+            if model and model.wake_at == moment:
+                model.wake_at = None
+                self._dirty.add(batch_id)
+        if not self._dirty:
+            return self._rows, frozenset()
+        changed = frozenset(self._dirty)
+        self._dirty.clear()
+        rows = self._rows.copy()
+        for batch_id in changed:
+            rows[batch_id] = self._row(self._models[batch_id], now)
+        self._rows = rows
+        return rows, changed
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether rows would have to be rebuilt for what was applied."""
+        return bool(self._dirty)
+
+    @property
+    def next_wake(self) -> datetime | None:
+        """When a row changes although nothing happens: a stall begins, an ETA grows."""
+        return self._wakes[0][0] if self._wakes else None
+
+    def checkpoint(self) -> ProjectionCheckpoint:
+        """Return the present state of all batches."""
+        return ProjectionCheckpoint(
+            {
+                batch_id: (model.record.copy(), tuple(model.recent))
+                for batch_id, model in self._models.items()
+            }
+        )
+
+    def restore(self, checkpoint: ProjectionCheckpoint) -> None:
+        """Go back (or forth) to a checkpoint; the open batch has to be opened anew."""
+        self._models = {
+            batch_id: _Model(record.copy(), recent)
+            for batch_id, (record, recent) in checkpoint.batches.items()
+        }
+        self._rows = {}
+        self._wakes = []
+        self._dirty = set(self._models)
+
+    def _row(self, model: _Model, now: datetime) -> BatchRow:
+        summary = summarize(model.record, phases_of())
+        row = BatchRow(summary)
+        if summary.status != "processing" or summary.last_event_at is None:
+            return row
+        moving = [step.step for step in summary.steps if step.running]
+        patience = self._stall_seconds
+        if moving and WHOLE_BATCH_PHASES.issuperset(moving):
+            patience = max(patience, WHOLE_BATCH_STALL_SECONDS)
+        stalls_at = summary.last_event_at + timedelta(seconds=patience)
+        if now >= stalls_at:
+            return BatchRow(summary, 0.0, None, summary.last_event_at)
+        rate = _per_second(model.recent, now)
+        eta = _eta(row, model, rate, now) if rate else None
+        soon = now + timedelta(seconds=_REFRESH_SECONDS)
+        self._wake(model, min(stalls_at, soon) if eta else stalls_at)
+        return BatchRow(summary, rate * 60 if rate else None, eta)
+
+    def _wake(self, model: _Model, moment: datetime) -> None:
+        """See to it that the row is looked at again at a moment at the latest."""
+        if model.wake_at is None or moment < model.wake_at:
+            model.wake_at = moment
+            heappush(self._wakes, (moment, model.record.batch_id))
+
+    def _update_grid(self, change: Change) -> None:
+        """Bring the open batch's columns up to date with one change."""
+        grid = self.grid
+        fact = change.fact
+        if grid is None or not isinstance(fact, StepFact | EssaysFact | RegistrationFact):
+            return
+        essay_ids = (fact.essay_id,) if isinstance(fact, StepFact) else fact.essay_ids
+        for essay_id in essay_ids:
+            if essay_id not in grid.index:
+                grid.index[essay_id] = len(grid.essay_ids)
+                grid.essay_ids.append(essay_id)
+                for column in grid.outcomes.values():
+                    column.append(0)
+        if isinstance(fact, StepFact):
+            column = grid.outcomes.setdefault(fact.step, bytearray(len(grid.essay_ids)))
+            column[grid.index[fact.essay_id]] = fact.outcome
+        grid.version += 1
+
+
+def _per_second(recent: Sequence[datetime], now: datetime) -> float | None:
+    """Return results per second over the newest ones, up to now: a silence lowers it.
+
+    Event times, not arrival: history that is read in one go must not look like a burst.
+    """
+    if len(recent) < FEWEST_RESULTS:
+        return None
+    span = (max(now, *recent) - min(recent)).total_seconds()
+    return len(recent) / span if span > 0 else None
+
+
+def _eta(row: BatchRow, model: _Model, rate: float, now: datetime) -> Eta | None:
+    """Return when the pending steps may be done, between the recent and the overall pace."""
+    summary = row.summary
+    remaining = sum(step.pending for step in summary.steps)
+    done = sum(step.completed + step.failed for step in summary.steps)
+    if not remaining or summary.started_at is None:
+        return None
+    lasted = (max(now, *model.recent) - summary.started_at).total_seconds()
+    overall = done / lasted if lasted > 0 else rate
+    slow, fast = sorted((rate, overall))
+    return Eta(remaining / fast, remaining / slow, f"last {len(model.recent)} results")

@@ -1,0 +1,105 @@
+"""Moving in a recording: checkpoints, so that going back is as quick as going forward."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from typing import NamedTuple
+
+from engine.account import Account, Books
+from engine.backends.mock import Checkpoint, MockBatchStateRepository
+from engine.errors import FeedError
+from engine.feeds.port import Seekable
+from engine.projection import Projection, ProjectionCheckpoint
+from engine.repository import BatchStateRepository
+
+CHECKPOINT_EVERY = 5000
+"""So many envelopes at least lie between two checkpoints: a twentieth of a second's work."""
+
+
+class _Mark(NamedTuple):
+    repository: Checkpoint
+    projection: ProjectionCheckpoint
+    books: Books
+
+
+class Timeline:
+    """The checkpoints of one replay, and the place somebody wants to go to."""
+
+    def __init__(
+        self,
+        feed: Seekable,
+        repository: BatchStateRepository,
+        projection: Projection,
+        account: Account,
+    ) -> None:
+        """Take the first checkpoint, at the beginning of the feed.
+
+        Raises:
+            FeedError: The repository cannot go back; only the one in memory can.
+        """
+        if not isinstance(repository, MockBatchStateRepository):
+            raise FeedError(
+                f"a replay runs on the mock repository, not on {repository.name}; "
+                "use `ingest` to apply a recording to it"
+            )
+        self.feed = feed
+        self.target: int | None = None
+        self._repository = repository
+        self._projection = projection
+        self._account = account
+        self._indexes: list[int] = []
+        self._marks: list[_Mark] = []
+        self._asked = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self.note()
+
+    def note(self) -> None:
+        """Keep a checkpoint of the present place if the last one is far enough behind."""
+        index = self.feed.index
+        if self._indexes and index < self._indexes[-1] + self._spacing():
+            return
+        self._indexes.append(index)
+        self._marks.append(
+            _Mark(
+                self._repository.checkpoint(), self._projection.checkpoint(), self._account.books()
+            )
+        )
+
+    def _spacing(self) -> int:
+        return max(CHECKPOINT_EVERY, 2 * len(self._marks[-1].projection.batches))
+
+    async def ask(self, index: int) -> None:
+        """Ask for a place in the recording and wait until the engine is there."""
+        self.target = index
+        self._arrived.clear()
+        self._asked.set()
+        self.feed.pause(self.feed.paused)  # wakes a waiting read
+        await self._arrived.wait()
+
+    async def moved(self) -> None:
+        """Wait until somebody asks for a place."""
+        await self._asked.wait()
+
+    def has_looped(self) -> bool:
+        """Whether the feed has begun anew while the state still is that of its end."""
+        return self.feed.index == 0 and self._account.read > 0
+
+    def rewind(self) -> None:
+        """Go to the last checkpoint not behind the target, if the way from there is shorter."""
+        self._asked.clear()
+        target = self.target or 0
+        position = bisect_right(self._indexes, target) - 1
+        if self._indexes[position] <= self._account.read == self.feed.index <= target:
+            return
+        mark = self._marks[position]
+        self._repository.restore(mark.repository)
+        self._projection.restore(mark.projection)
+        self._account.restore(mark.books)
+        self.feed.move(self._indexes[position])
+
+    def arrived(self) -> None:
+        """Tell whoever asked that the place is reached, unless another was asked for since."""
+        if not self._asked.is_set():
+            self.target = None
+            self._arrived.set()
