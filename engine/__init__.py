@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from engine.feeds.stdin import StdinFeed as StdinFeed
     from engine.models import OUTCOME_NAMES as OUTCOME_NAMES
     from engine.models import TERMINAL_STATUSES as TERMINAL_STATUSES
+    from engine.models import BatchFact as BatchFact
     from engine.models import BatchRecord as BatchRecord
     from engine.models import BatchSummary as BatchSummary
+    from engine.models import EssaysFact as EssaysFact
     from engine.models import EssayState as EssayState
     from engine.models import Outcome as Outcome
+    from engine.models import PhaseFact as PhaseFact
+    from engine.models import RegistrationFact as RegistrationFact
     from engine.models import StepCounts as StepCounts
     from engine.models import StepFact as StepFact
     from engine.models import summarize as summarize
@@ -56,14 +60,17 @@ if TYPE_CHECKING:
     from engine.pipelines import Planned as Planned
     from engine.pipelines import dependencies as dependencies
     from engine.pipelines import phases_of as phases_of
-    from engine.pipelines import pipelines as pipelines
     from engine.pipelines import remaining as remaining
+    from engine.places import config_path as config_path
     from engine.repository import BatchStateRepository as BatchStateRepository
     from engine.repository import DeadLetter as DeadLetter
+    from engine.settings import Backend as Backend
     from engine.settings import Settings as Settings
-    from engine.settings import load_settings as load_settings
+    from engine.settings import Shown as Shown
+    from engine.settings import masked as masked
     from engine.view import BatchRow as BatchRow
     from engine.view import Eta as Eta
+    from engine.view import EventLog as EventLog
     from engine.view import Grid as Grid
     from engine.view import Health as Health
     from engine.view import LogEntry as LogEntry
@@ -85,17 +92,18 @@ _HOMES = {
     "engine.feeds.replay": "ReplayClock ReplayFeed",
     "engine.feeds.simulator": "Chaos SimulatorFeed",
     "engine.feeds.stdin": "StdinFeed",
-    "engine.models": "BatchRecord BatchSummary EssayState OUTCOME_NAMES Outcome StepCounts "
-    "StepFact TERMINAL_STATUSES summarize",
+    "engine.models": "BatchFact BatchRecord BatchSummary EssayState EssaysFact OUTCOME_NAMES "
+    "Outcome PhaseFact RegistrationFact StepCounts StepFact TERMINAL_STATUSES summarize",
     "engine.opening": "open_engine open_repository",
-    "engine.pipelines": "Planned dependencies phases_of pipelines remaining",
+    "engine.pipelines": "Planned dependencies phases_of remaining",
+    "engine.places": "config_path",
     "engine.repository": "BatchStateRepository DeadLetter",
-    "engine.settings": "Settings load_settings",
-    "engine.view": "BatchRow Eta Grid Health LogEntry Mode ReplayState View",
+    "engine.settings": "Backend Settings Shown masked",
+    "engine.view": "BatchRow Eta EventLog Grid Health LogEntry Mode ReplayState View",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 # one list, computed from the table above
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

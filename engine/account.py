@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from engine.clock import Clock
 from engine.events import Event, Ignored, Rejected
-from engine.view import LogEntry
+from engine.view import EventLog
 
 LOG_LENGTH = 1000
 """How many of the newest events the log keeps."""
@@ -26,7 +26,8 @@ class Books(NamedTuple):
     ignored: int = 0
     duplicates: int = 0
     dead_letters: int = 0
-    log: tuple[LogEntry, ...] = ()
+    ignored_types: Mapping[str, int] = {}
+    log: EventLog = EventLog(1, (), ())
 
 
 class Account:
@@ -40,7 +41,8 @@ class Account:
         self.read = self.applied = self.ignored = 0
         self.duplicates = self.dead_letters = self.in_flight = 0
         self.ignored_types: Counter[str] = Counter()
-        self.log: deque[LogEntry] = deque(maxlen=LOG_LENGTH)
+        self._events: deque[Event | Ignored | Rejected] = deque(maxlen=LOG_LENGTH)
+        self._fates: deque[str] = deque(maxlen=LOG_LENGTH)
         self.lag_seconds: float | None = None
         self._newest: datetime | None = None
         self._marks: deque[tuple[float, int]] = deque([(clock.monotonic(), 0)])
@@ -50,35 +52,44 @@ class Account:
         self.read += count
         self.in_flight += count
 
+    def retract(self, count: int) -> None:
+        """Take back events in flight that whoever brought them was told are not kept."""
+        self.read -= count
+        self.in_flight -= count
+
     def settle(self, parsed: Sequence[Event | Ignored | Rejected], news: Sequence[bool]) -> None:
         """Note what became of the events in flight; `news` tells it for each of their facts."""
-        number = self.read - self.in_flight
+        fates = []
         position = 0
-        log = self.log
         for event in parsed:
-            number += 1
             if isinstance(event, Event):
-                end = position + len(event.facts)
-                if True in news[position:end]:
-                    self.applied += 1
-                    fate = "applied"
-                else:
-                    self.duplicates += 1
-                    fate = "duplicate"
-                position = end
+                count = len(event.facts)
+                new = news[position] if count == 1 else any(news[position : position + count])
+                fates.append("applied" if new else "duplicate")
+                position += count
                 if self._newest is None or event.time > self._newest:
                     self._newest = event.time
             elif isinstance(event, Ignored):
-                self.ignored += 1
+                fates.append("ignored")
                 self.ignored_types[event.event_type] += 1
-                fate = "ignored"
             else:
-                self.dead_letters += 1
-                fate = "dead letter"
-            log.append(LogEntry(number, event, fate))
+                fates.append("dead letter")
+        self.applied += fates.count("applied")
+        self.duplicates += fates.count("duplicate")
+        self.ignored += fates.count("ignored")
+        self.dead_letters += fates.count("dead letter")
+        self._events.extend(parsed)
+        self._fates.extend(fates)
         self.in_flight -= len(parsed)
         if self._newest:
             self.lag_seconds = max(0.0, (self._clock.now() - self._newest).total_seconds())
+
+    @property
+    def log(self) -> EventLog:
+        """The newest events and what became of them, as they are at this moment."""
+        settled = self.read - self.in_flight
+        first = settled - len(self._events) + 1
+        return EventLog(first, tuple(self._events), tuple(self._fates))
 
     def events_per_second(self) -> float:
         """Return the rate over about the last three seconds, by the monotonic clock."""
@@ -105,10 +116,14 @@ class Account:
             self.ignored,
             self.duplicates,
             self.dead_letters,
-            tuple(self.log),
+            self.ignored_types.copy(),
+            self.log,
         )
 
     def restore(self, books: Books) -> None:
         """Go back to earlier counts and the log of that moment."""
-        self.read, self.applied, self.ignored, self.duplicates, self.dead_letters, log = books
-        self.log = deque(log, maxlen=LOG_LENGTH)
+        self.read, self.applied, self.ignored = books.read, books.applied, books.ignored
+        self.duplicates, self.dead_letters = books.duplicates, books.dead_letters
+        self.ignored_types = Counter(books.ignored_types)
+        self._events = deque((entry.event for entry in books.log), maxlen=LOG_LENGTH)
+        self._fates = deque((entry.fate for entry in books.log), maxlen=LOG_LENGTH)

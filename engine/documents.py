@@ -67,7 +67,9 @@ class EssayProcessingState(_Document):
             ],
             step_status=status,
             step_metadata={
-                step: json.loads(essay.steps[step].metadata) for step in status if step in essay.steps
+                step: json.loads(essay.steps[step].metadata)
+                for step in status
+                if step in essay.steps
             },
             created_at=essay.created_at,
             last_updated=essay.last_updated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -13,9 +13,9 @@ from engine.clock import Clock, SystemClock
 from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavailable
 from engine.events import Event, Ignored, Rejected, parse
 from engine.feeds.port import Envelope, Feed, Seekable
-from engine.models import EssayState, Fact
+from engine.models import BatchRecord, EssayState, Fact
 from engine.projection import Projection
-from engine.repository import BatchStateRepository, DeadLetter
+from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
 from engine.timeline import Timeline
 from engine.view import BatchRow, Health, Mode, ReplayState, View
 
@@ -25,6 +25,8 @@ DEAD_LETTER_BYTES = 64 * 1024
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 10.0
 _PAGE = 1000
+_CUT_OFF = frozenset({"json", "not_utf8"})
+"""The reasons for which half a line is refused."""
 
 
 class Engine:
@@ -69,6 +71,8 @@ class Engine:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._view: View | None = None
+        self._wanted: Collection[str] | None = None
+        self._unseen: frozenset[str] = frozenset()
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -82,8 +86,11 @@ class Engine:
             RepositoryError: Facts cannot be kept, and patience has run out.
         """
         try:
-            await self._load()
-            self._go(Mode.LIVE)
+            async with self._writing:
+                await self._load()
+            if self._timeline:
+                self._timeline.note()
+            self._go(self._running_mode())
             if self.feed is not None:
                 await self._process(self.feed)
             self._go(Mode.ENDED)
@@ -91,6 +98,9 @@ class Engine:
             self._trouble = str(error)
             self._go(Mode.FAILED)
             raise
+        finally:
+            if self._timeline:
+                self._timeline.stop()
 
     async def _load(self) -> None:
         after = ""
@@ -101,7 +111,7 @@ class Engine:
 
     async def _process(self, feed: Feed) -> None:
         while True:
-            if self._timeline and self._timeline.target is not None:
+            while self._timeline and self._timeline.target is not None:
                 await self._travel(self._timeline)
             chunk = await feed.read()
             if chunk is None:
@@ -117,7 +127,8 @@ class Engine:
                     self._timeline.note()
             elif self._timeline and self._timeline.has_looped():
                 self._timeline.rewind()
-                await self._reopen()
+                async with self._writing:
+                    await self._reopen()
             self._go(self._running_mode())
             await asyncio.sleep(0)
 
@@ -141,15 +152,15 @@ class Engine:
 
     async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
         """Have the repository keep a chunk, trying again while it is unavailable."""
+        mode = self._mode
         delay = _FIRST_DELAY_SECONDS
         waited = 0.0
         while True:
             try:
                 if letters:
                     await self.repository.record_dead_letters(letters)
-                if not facts:
-                    return ()
-                recorded = await self.repository.record(facts)
+                recorded = await self.repository.record(facts) if facts else Recorded((), ())
+                await self._project(recorded, anew=waited > 0)
                 break
             except RepositoryUnavailable as error:
                 if self._patience_seconds is not None and waited >= self._patience_seconds:
@@ -160,9 +171,25 @@ class Engine:
                 await asyncio.sleep(pause)
                 waited += pause
                 delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
-        self._trouble = ""
-        self._projection.apply(recorded.changes)
+        if waited:
+            self._trouble = ""
+            self._go(mode)
         return recorded.news
+
+    async def _project(self, recorded: Recorded, anew: bool) -> None:
+        """Take over what changed; all anew if an earlier try may have been kept unanswered."""
+        projection = self._projection
+        if anew:
+            await self._load()
+            await self._reopen()
+            return
+        projection.apply(recorded.changes)
+        if recorded.faded:
+            left = await self.repository.summaries(recorded.faded, limit=len(recorded.faded))
+            projection.forget(recorded.faded)
+            projection.load(left)
+            if projection.grid and projection.grid.batch_id in recorded.faded:
+                await self._reopen()
 
     def _dead_letter(self, envelope: Envelope, why: Rejected) -> DeadLetter:
         return DeadLetter(
@@ -178,23 +205,42 @@ class Engine:
         )
 
     async def submit(self, raw: bytes) -> None:
-        """Put one envelope through the same path as the feed's: the one door for writes."""
-        await self._take([Envelope(raw, "submitted")])
+        """Put one envelope through the same path as the feed's: the one door for writes.
+
+        Raises:
+            RepositoryError: It could not be kept, and patience has run out.
+        """
+        try:
+            await self._take([Envelope(raw, "submitted")])
+        except RepositoryError:
+            self._account.retract(1)
+            raise
 
     # --- showing ---------------------------------------------------------------------------
 
     @property
     def view(self) -> View:
-        """The newest picture; made if there is none yet or something changed."""
-        return self._build()
+        """The picture of this moment. What it shows as changed, `views` will show as well."""
+        view = self._build(self._wanted)
+        self._unseen = view.changed
+        return view
 
     async def views(self, fps: float = 30) -> AsyncIterator[View]:
         """Yield pictures: at once, then after changes, at most `fps` times a second."""
-        yield self._build()
+        wanted = None
         while True:
-            await self._news_or_wake()
-            yield self._build()
+            view = self._build(wanted)
+            self._unseen = frozenset()
+            if self._projection.is_dirty:
+                self._wake.set()
+            yield view
             await asyncio.sleep(1 / fps)
+            await self._news_or_wake()
+            wanted = self._wanted
+
+    def look_at(self, batch_ids: Collection[str]) -> None:
+        """Say which batches are on screen: `views` keeps the others up to date less eagerly."""
+        self._wanted = batch_ids
 
     async def _news_or_wake(self) -> None:
         """Wait for something applied, or for a row that changes by itself."""
@@ -209,21 +255,21 @@ class Engine:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             except TimeoutError:
-                if self._account.is_fading():
+                if self._account.is_fading() or self._mode is Mode.REPLAY:
                     break
         self._wake.clear()
 
-    def _build(self) -> View:
+    def _build(self, wanted: Collection[str] | None = None) -> View:
         now = self.clock.now()
-        rows, changed = self._projection.rows(now)
+        rows, changed = self._projection.rows(now, wanted)
         self._revision += 1
         self._view = View(
             self._revision,
             now,
             rows,
-            changed,
+            changed | self._unseen,
             self.health,
-            tuple(self._account.log),
+            self._account.log,
             self._replay_state(),
             self._projection.grid,
         )
@@ -262,7 +308,10 @@ class Engine:
             NotFound: Nothing is known about the batch.
         """
         async with self._writing:
-            self._projection.open(await self.repository.load_batch(batch_id))
+            await self._open(batch_id)
+
+    async def _open(self, batch_id: str) -> None:
+        self._projection.open(await self.repository.load_batch(batch_id))
         self._wake.set()
 
     def close_batch(self) -> None:
@@ -283,22 +332,28 @@ class Engine:
 
     def pause(self, paused: bool) -> None:
         """Stop the replay or let it go on."""
-        self._seekable().pause(paused)
-        self._go(self._running_mode())
+        self._recorded().pause(paused)
+        if self._mode in (Mode.REPLAY, Mode.PAUSED):
+            self._go(self._running_mode())
 
     def set_speed(self, speed: float | None) -> None:
         """Set the pace in event seconds per second; `None` means without waiting."""
-        self._seekable().set_speed(speed)
+        self._recorded().feed.set_speed(speed)
         self._wake.set()
 
     def set_loop(self, loop: bool) -> None:
         """Start over at the end of the recording, or stay there."""
-        self._seekable().loop = loop
+        timeline = self._recorded()
+        timeline.feed.loop = loop
+        if loop:
+            timeline.go_on()
         self._wake.set()
 
     def step(self, count: int = 1) -> None:
         """Let the next events through although the replay is paused."""
-        self._seekable().step(count)
+        timeline = self._recorded()
+        if timeline.target is None:
+            timeline.feed.step(count)
 
     async def seek(
         self,
@@ -312,49 +367,53 @@ class Engine:
             index: Behind so many envelopes.
             moment: Behind all that happened up to this event time.
             fraction: Behind this part of all envelopes, 0 to 1.
+
+        Raises:
+            FeedError: The feed is no recording, or the engine has stopped.
         """
-        feed = self._seekable()
+        timeline = self._recorded()
+        feed = timeline.feed
         await feed.indexed()
         if moment is not None:
             index = feed.index_at(moment)
         elif fraction is not None:
             index = round(fraction * feed.length)
-        timeline = self._timeline
-        if timeline is not None and index is not None:
+        if index is not None:
             await timeline.ask(min(max(index, 0), feed.length))
 
     async def _travel(self, timeline: Timeline) -> None:
         """Restore the nearest checkpoint and read on, without waiting, to the target."""
         feed = timeline.feed
-        was_paused = feed.paused
         timeline.rewind()
-        feed.pause(True)
         while timeline.target is not None and feed.index < timeline.target:
+            feed.pause(True)  # also drops steps that were not taken: none must be left over
             feed.step(min(timeline.target - feed.index, _PAGE))
             chunk = await feed.read()
             if chunk is None:
                 break
-            await self._take(chunk)
-            timeline.note()
+            if chunk:
+                await self._take(chunk)
+                timeline.note()
             await asyncio.sleep(0)
-        feed.pause(was_paused)
-        await self._reopen()
-        self._go(self._running_mode())
+        async with self._writing:
+            await self._reopen()
         timeline.arrived()
+        self._go(self._running_mode())
 
     async def _reopen(self) -> None:
+        """Look anew at the essays of the open batch; it stays open where it is unknown."""
         grid = self._projection.grid
         if grid is None:
             return
         try:
-            await self.open(grid.batch_id)
+            await self._open(grid.batch_id)
         except NotFound:
-            self._projection.close()
+            self._projection.open(BatchColumns(BatchRecord(grid.batch_id), [], {}))
 
-    def _seekable(self) -> Seekable:
+    def _recorded(self) -> Timeline:
         if self._timeline is None:
             raise FeedError("only a replay can be paused, paced and moved in")
-        return self._timeline.feed
+        return self._timeline
 
     def _replay_state(self) -> ReplayState | None:
         if self._timeline is None:
@@ -362,13 +421,20 @@ class Engine:
         feed = self._timeline.feed
         start, end = feed.span or (None, None)
         return ReplayState(
-            feed.paused, feed.speed, feed.loop, feed.index, feed.length, start, end, feed.now
+            self._timeline.paused,
+            feed.speed,
+            feed.loop,
+            feed.index,
+            feed.length,
+            start,
+            end,
+            feed.now,
         )
 
     def _running_mode(self) -> Mode:
         if self._timeline is None:
             return Mode.LIVE
-        return Mode.PAUSED if self._timeline.feed.paused else Mode.REPLAY
+        return Mode.PAUSED if self._timeline.paused else Mode.REPLAY
 
     def _go(self, mode: Mode) -> None:
         self._mode = mode
@@ -380,6 +446,6 @@ def _read(envelope: Envelope) -> Event | Ignored | Rejected:
     if envelope.oversize:
         return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
     event = parse(envelope.raw)
-    if envelope.truncated and isinstance(event, Rejected) and event.reason == "json":
+    if envelope.truncated and isinstance(event, Rejected) and event.reason in _CUT_OFF:
         return Rejected("truncated_line", "the source ends in the middle of a line")
     return event

@@ -7,6 +7,8 @@ means is in `payloads`; this module knows the envelope and what makes bytes unus
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -16,6 +18,7 @@ from engine.feeds.port import MAX_EVENT_BYTES
 from engine.models import Fact
 from engine.payloads import (
     IGNORED_TYPES,
+    MAX_ID_LENGTH,
     PAYLOADS,
     Context,
     Payload,
@@ -30,7 +33,9 @@ _EVENT_ID: Final = re.compile(
     r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
 )
 _TYPE_MEMBER: Final = b'"event_type": "'
-_TYPE_MEMBER_COMPACT: Final = b'"event_type":"'
+_TYPE_MEMBER_LENGTH: Final = len(_TYPE_MEMBER)
+_PLACE: Final = re.compile(r"\(byte (\d+)\)$")
+_NOT_FINITE: Final = re.compile(rb"-?(?:NaN|Infinity)")
 _HARD_ESCAPES: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -78,7 +83,7 @@ class _Envelope(msgspec.Struct, Generic[_D], gc=False):
     event_timestamp: datetime | None = None
     schema_version: int = 1
     correlation_id: str = ""
-    metadata: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: dict[str, Any] | None = None
 
 
 _any_envelope: Final = msgspec.json.Decoder(_Envelope[msgspec.Raw])
@@ -86,13 +91,13 @@ _any_envelope: Final = msgspec.json.Decoder(_Envelope[msgspec.Raw])
 
 class _Known(NamedTuple):
     name: str
-    decoder: msgspec.json.Decoder[_Envelope[Any]]
+    decode: Callable[[bytes], _Envelope[Any]]
     payload: Payload
 
 
 def _known(name: str, payload: Payload) -> _Known:
     shape = _Envelope[payload.shape]  # type: ignore[name-defined] # known only at run time
-    return _Known(name, msgspec.json.Decoder(shape), payload)
+    return _Known(name, msgspec.json.Decoder(shape).decode, payload)
 
 
 _KNOWN: Final = {name.encode(): _known(name, payload) for name, payload in PAYLOADS.items()}
@@ -105,35 +110,51 @@ def parse(raw: bytes) -> Event | Ignored | Rejected:
             raise Refused("too_large", f"{len(raw)} bytes; the limit is {MAX_EVENT_BYTES}")
         if not raw.isascii():
             raw.decode()
-        known = _KNOWN.get(_peek_type(raw))
+        # A glance at where services write the type saves decoding twice; it is only a guess.
+        start = raw.find(_TYPE_MEMBER) + _TYPE_MEMBER_LENGTH
+        known = _KNOWN.get(raw[start : raw.find(b'"', start)])
         if known is not None:
-            envelope = known.decoder.decode(raw)
+            envelope = known.decode(raw)
             if envelope.event_type == known.name:
                 return _event(raw, envelope, known.payload)
         return _unfamiliar(raw)
-    except Refused as refused:
-        return Rejected(refused.reason, refused.message, refused.field)
-    except msgspec.ValidationError as error:
+    except msgspec.ValidationError:
+        return _again(raw)
+    except (Refused, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _rejected(raw, error)
+
+
+def _again(raw: bytes) -> Event | Ignored | Rejected:
+    """Decode without guessing what does not have the shape that was guessed.
+
+    Of a member that occurs twice the last counts, but the decoder looks at both: hence the
+    detour over plain objects, in which only the last is left.
+    """
+    try:
+        with suppress(msgspec.ValidationError):  # a number that only the first look can name
+            plain = msgspec.json.decode(raw)
+            if isinstance(plain, dict):
+                _check_version(plain.get("schema_version", SCHEMA_VERSION))
+                raw = msgspec.json.encode(plain)
+        return _unfamiliar(raw)
+    except (Refused, msgspec.MsgspecError, RecursionError) as error:
+        return _rejected(raw, error)
+
+
+def _rejected(raw: bytes, error: Exception) -> Rejected:
+    """Turn what went wrong into a reason, a message and a field."""
+    if isinstance(error, Refused):
+        return Rejected(error.reason, error.message, error.field)
+    if isinstance(error, msgspec.ValidationError):
         return _explain(str(error))
-    except msgspec.DecodeError as error:
+    if isinstance(error, msgspec.DecodeError):
+        place = _PLACE.search(str(error))
+        if place and _NOT_FINITE.match(raw, int(place[1])):
+            return Rejected("number", "NaN and infinity are no JSON numbers")
         return Rejected("json", str(error))
-    except UnicodeDecodeError as error:
+    if isinstance(error, UnicodeDecodeError):
         return Rejected("not_utf8", f"invalid UTF-8 at byte {error.start}")
-    except RecursionError:
-        return Rejected("depth", "nested too deeply")
-
-
-def _peek_type(raw: bytes) -> bytes:
-    """Return what looks like the event type, without decoding: only a guess."""
-    start = raw.find(_TYPE_MEMBER)
-    if start >= 0:
-        start += len(_TYPE_MEMBER)
-    else:
-        start = raw.find(_TYPE_MEMBER_COMPACT)
-        if start < 0:
-            return b""
-        start += len(_TYPE_MEMBER_COMPACT)
-    return raw[start : raw.find(b'"', start)]
+    return Rejected("depth", "nested too deeply")
 
 
 def _unfamiliar(raw: bytes) -> Event | Ignored | Rejected:
@@ -141,7 +162,7 @@ def _unfamiliar(raw: bytes) -> Event | Ignored | Rejected:
     envelope = _any_envelope.decode(raw)
     known = _KNOWN.get(envelope.event_type.encode())
     if known is not None:
-        return _event(raw, known.decoder.decode(raw), known.payload)
+        return _event(raw, known.decode(raw), known.payload)
     _check(raw, envelope)
     if len(envelope.event_type) > 200 or not envelope.event_type.isprintable():
         raise Refused("identifier", "an event type that cannot be shown", "event_type")
@@ -156,15 +177,13 @@ def _unfamiliar(raw: bytes) -> Event | Ignored | Rejected:
 def _event(raw: bytes, envelope: _Envelope[Any], payload: Payload) -> Event | Ignored:
     """Turn a decoded envelope into an event."""
     _check(raw, envelope)
-    own = payload.time_of(envelope.data)
+    time = payload.time_of(envelope.data)
     stamped = envelope.event_timestamp
     if stamped is not None:
         stamped = checked_time(stamped, "event_timestamp")
-    time = stamped if own is None else checked_time(own, "data.timestamp")
+    time = stamped if time is None else checked_time(time, "data.timestamp")
     if time is None:
-        raise Refused(
-            "missing:event_timestamp", "no time in payload or envelope", "event_timestamp"
-        )
+        raise Refused("missing:event_timestamp", "no time anywhere", "event_timestamp")
     context = Context(envelope.event_id, envelope.correlation_id, time)
     facts = payload.facts_of(envelope.data, context)
     if not facts:
@@ -177,15 +196,24 @@ def _check(raw: bytes, envelope: _Envelope[Any]) -> None:
     if _EVENT_ID.fullmatch(envelope.event_id) is None:
         raise Refused("identifier", "event_id is not a UUID", "event_id")
     if envelope.schema_version != SCHEMA_VERSION:
+        _check_version(envelope.schema_version)
+    if len(envelope.correlation_id) > MAX_ID_LENGTH:
+        raise Refused("length", f"more than {MAX_ID_LENGTH} characters", "correlation_id")
+    escape = raw.find(b"\\")
+    if escape >= 0 and _HARD_ESCAPES.search(raw, escape):
+        _inspect_strings(raw)
+    if envelope.metadata:
+        bounded_object(envelope.metadata, "metadata")
+
+
+def _check_version(version: object) -> None:
+    """Refuse what another version of the services wrote; its shape may be any."""
+    if type(version) is int and version != SCHEMA_VERSION:
         raise Refused(
             "version",
-            f"schema version {envelope.schema_version}; this bcs-tui knows {SCHEMA_VERSION}",
+            f"schema version {version}; this bcs-tui knows {SCHEMA_VERSION}",
             "schema_version",
         )
-    if b"\\" in raw and _HARD_ESCAPES.search(raw):
-        _inspect_strings(raw)
-    if len(envelope.metadata) > 2:
-        bounded_object(envelope.metadata, "metadata")
 
 
 def checked_time(moment: datetime, field: str) -> datetime:

@@ -7,7 +7,7 @@ the counts, percentages and states that people see are computed here and nowhere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
@@ -28,6 +28,9 @@ class Outcome(IntEnum):
     COMPLETED = 2
 
 
+PENDING: Final = int(Outcome.PENDING)
+FAILED: Final = int(Outcome.FAILED)
+COMPLETED: Final = int(Outcome.COMPLETED)
 OUTCOME_NAMES: Final = ("pending", "failed", "completed")
 
 
@@ -269,12 +272,14 @@ class BatchRecord(msgspec.Struct):
             milestones=dict(self.milestones),
         )
 
-    def saw(self, moment: datetime) -> None:
-        """Stretch the span of this batch's own times over a moment."""
-        if self.last_at is None or moment > self.last_at:
-            self.last_at = moment
-        if self.first_at is None or moment < self.first_at:
+    def saw(self, moment: datetime) -> bool:
+        """Stretch the span of this batch's own times over a moment; tell whether it grew."""
+        first, last = self.first_at, self.last_at
+        if first is None or moment < first:
             self.first_at = moment
+        if last is None or moment > last:
+            self.last_at = moment
+        return first is not self.first_at or last is not self.last_at
 
 
 class StepCounts(msgspec.Struct, frozen=True, gc=False):
@@ -336,9 +341,9 @@ def count_step(counts: dict[str, list[int]], step: str, before: int, after: int)
     if pair is None:
         pair = counts[step] = [0, 0]
     if before:
-        pair[Outcome.COMPLETED - before] -= 1
+        pair[COMPLETED - before] -= 1
     if after:
-        pair[Outcome.COMPLETED - after] += 1
+        pair[COMPLETED - after] += 1
 
 
 SUCCESSFUL: Final = "completed_successfully"
@@ -362,36 +367,47 @@ def newest(milestones: Iterable[Milestone]) -> Milestone | None:
     return max(milestones, key=lambda mark: (mark.when, mark.identity), default=None)
 
 
+def _ends(end: Milestone, opening: Milestone, openings: Iterable[Milestone]) -> bool:
+    """Tell whether an end is that of an opening (a start, a request).
+
+    The end of a run that was opened itself ends that run only, however late it comes; one of
+    an unknown run ends whatever was opened before it.
+    """
+    if end.run and any(end.run == other.run for other in openings):
+        return end.run == opening.run
+    return end.when >= opening.when
+
+
 class _PhaseState(NamedTuple):
     status: str | None
     started_at: datetime | None
-    ended_at: datetime | None
+    end: Milestone | None
     running: bool
-    ended: bool
 
 
-def _phase_state(marks: list[Milestone]) -> _PhaseState:
-    """Tell where a phase stands from what is known about it."""
+def _phase_state(marks: Sequence[Milestone]) -> _PhaseState:
+    """Tell where a phase stands from what is known about it: about its newest run, if several."""
     outcome = newest(mark for mark in marks if mark.status not in NOT_OUTCOMES)
-    skip = newest(mark for mark in marks if mark.status == "skipped")
-    start = newest(mark for mark in marks if mark.status == "started")
-    end = newest(mark for mark in (outcome, skip) if mark)
-    ended = end is not None and (start is None or start.run == end.run or start.when <= end.when)
-    status = outcome.status if outcome else "skipped" if skip else None
+    ends = [mark for mark in marks if mark.status not in ("started", "reported")]
+    starts = [mark for mark in marks if mark.status == "started"]
+    start = newest(starts)
+    if start is not None:
+        ends = [mark for mark in ends if _ends(mark, start, starts)]
+        start = min((mark for mark in starts if mark.run == start.run), key=lambda mark: mark.when)
+    end = newest(ends)
+    skipped = any(mark.status == "skipped" for mark in marks)
     return _PhaseState(
-        status,
+        outcome.status if outcome else "skipped" if skipped else None,
         start.time if start else None,
-        end.time if end and ended else None,
-        start is not None and not ended,
-        ended,
+        end,
+        start is not None and end is None,
     )
 
 
-def _step_counts(record: BatchRecord, step: str, marks: list[Milestone], over: bool) -> StepCounts:
+def _step_counts(record: BatchRecord, step: str, state: _PhaseState, over: bool) -> StepCounts:
     completed, failed = record.counts.get(step, (0, 0))
-    state = _phase_state(marks)
     rest = max(0, record.total - completed - failed)
-    skipped = rest if state.ended or over else 0
+    skipped = rest if state.end or over else 0
     return StepCounts(
         step,
         completed,
@@ -402,20 +418,28 @@ def _step_counts(record: BatchRecord, step: str, marks: list[Milestone], over: b
         state.status,
         state.running and not over,
         state.started_at,
-        state.ended_at,
+        state.end.time if state.end else None,
     )
 
 
-def _pipeline_of(batch_marks: list[Milestone]) -> tuple[Milestone | None, Milestone | None]:
-    """Return the newest pipeline request that was not denied, and the end of its run."""
+class _Pipeline(NamedTuple):
+    """The newest pipeline request that was not denied, and what has ended in its run."""
+
+    request: Milestone | None
+    end: Milestone | None
+    ended_phases: Mapping[str, Milestone]
+
+
+def _pipeline_of(batch_marks: Sequence[Milestone], states: Mapping[str, _PhaseState]) -> _Pipeline:
     denied = {mark.run for mark in batch_marks if mark.status == "denied"}
-    request = newest(
-        mark for mark in batch_marks if mark.status == "requested" and mark.run not in denied
-    )
-    end = newest(mark for mark in batch_marks if mark.status == "completed")
-    if request and end and end.run != request.run and end.when < request.when:
-        end = None
-    return request, end
+    requests = [mark for mark in batch_marks if mark.status == "requested"]
+    request = newest(mark for mark in requests if mark.run not in denied)
+    ends = [mark for mark in batch_marks if mark.status == "completed"]
+    phases = {name: state.end for name, state in states.items() if state.end}
+    if request is not None:
+        ends = [mark for mark in ends if _ends(mark, request, requests)]
+        phases = {name: mark for name, mark in phases.items() if _ends(mark, request, requests)}
+    return _Pipeline(request, newest(ends), phases)
 
 
 def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> BatchSummary:
@@ -429,15 +453,18 @@ def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> 
     for mark in record.milestones.values():
         marks_of.setdefault(mark.phase, []).append(mark)
     batch_marks = marks_of.pop("", [])
-    request, end = _pipeline_of(batch_marks)
-    ended = end is not None and end.value in _CLIENT_STATUS
-    pipeline = request.value if request else None
-    planned = phases_of.get(pipeline, ()) if pipeline else ()
-    known = [step for step in _KNOWN_ORDER if step in record.counts or step in marks_of]
-    others = sorted((set(record.counts) | set(marks_of)) - set(_KNOWN_ORDER))
-    names = dict.fromkeys((*planned, *known, *others))
-    steps = tuple(_step_counts(record, name, marks_of.get(name, []), ended) for name in names)
-    status, reason = _status_of(batch_marks, steps, planned, request, end)
+    states = {name: _phase_state(marks) for name, marks in marks_of.items()}
+    pipeline = _pipeline_of(batch_marks, states)
+    over = pipeline.end is not None and pipeline.end.value in _CLIENT_STATUS
+    name = pipeline.request.value if pipeline.request else None
+    planned = phases_of.get(name, ()) if name else ()
+    known = [step for step in _KNOWN_ORDER if step in record.counts or step in states]
+    others = sorted((record.counts.keys() | states.keys()) - set(_KNOWN_ORDER))
+    steps = tuple(
+        _step_counts(record, step, states.get(step, _UNKNOWN_PHASE), over)
+        for step in dict.fromkeys((*planned, *known, *others))
+    )
+    status, reason = _status_of(batch_marks, steps, planned, pipeline)
     starts = [
         mark.time
         for mark in record.milestones.values()
@@ -450,7 +477,7 @@ def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> 
     return BatchSummary(
         record.batch_id,
         status,
-        pipeline,
+        name,
         record.expected,
         record.seen,
         record.total,
@@ -465,14 +492,14 @@ def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> 
 
 
 _KNOWN_ORDER: Final = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
+_UNKNOWN_PHASE: Final = _PhaseState(None, None, None, False)
 
 
 def _status_of(
-    batch_marks: list[Milestone],
-    steps: tuple[StepCounts, ...],
-    planned: tuple[str, ...],
-    request: Milestone | None,
-    end: Milestone | None,
+    batch_marks: Sequence[Milestone],
+    steps: Sequence[StepCounts],
+    planned: Sequence[str],
+    pipeline: _Pipeline,
 ) -> tuple[str, str]:
     """Return the client status of a batch and, where it is not plain, the reason.
 
@@ -480,31 +507,29 @@ def _status_of(
     phases with failed essays as successes (wire.md, pipeline completed). It stops without a
     word after a phase that failed critically or was cancelled.
     """
+    request, end, ended_phases = pipeline
     troubled = any(counts.failed or counts.phase_status not in _CLEAN for counts in steps)
     if end is not None:
         status = _CLIENT_STATUS.get(end.value, "processing")
         if status == SUCCESSFUL and troubled:
             return WITH_FAILURES, "reported as successful, but essays failed"
         return status, ""
-    since = request.when if request else BEGINNING
-    for counts in steps:
-        stopped = counts.phase_status in _STOPS and not counts.running
-        if stopped and (counts.ended_at or BEGINNING) >= since:
-            return _CLIENT_STATUS[str(counts.phase_status)], f"{counts.step} {counts.phase_status}"
-    by_step = {counts.step: counts for counts in steps}
-    if planned and all(
-        by_step[name].phase_status is not None and not by_step[name].running for name in planned
-    ):
+    stop = newest(mark for mark in ended_phases.values() if mark.status in _STOPS)
+    if stop is not None:
+        return _CLIENT_STATUS[stop.status], f"{stop.phase} {stop.status}"
+    if planned and all(name in ended_phases for name in planned):
         return (WITH_FAILURES if troubled else SUCCESSFUL), "every phase has ended"
     if request or any(counts.completed or counts.failed or counts.running for counts in steps):
         return "processing", ""
-    if any(mark.status == "content_failed" for mark in batch_marks):
+    denied = newest(mark for mark in batch_marks if mark.status == "denied")
+    content = newest(mark for mark in batch_marks if mark.status in _CONTENT_WORDS)
+    if content is not None and content.status == "content_failed":
         return "failed", "content could not be validated"
-    if any(mark.status in ("content_complete", "ready") for mark in batch_marks):
-        denied = newest(mark for mark in batch_marks if mark.status == "denied")
+    if content or denied:
         return "ready", f"pipeline denied: {denied.value}" if denied else ""
     return "pending_content", ""
 
 
+_CONTENT_WORDS: Final = frozenset({"content_failed", "content_complete", "ready"})
 _STOPS: Final = frozenset({"failed_critically", "cancelled"})
 _CLEAN: Final = frozenset({None, SUCCESSFUL, "skipped"})

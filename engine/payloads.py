@@ -6,19 +6,21 @@ Shapes hold only the members that matter; services send more (wire.md section 3.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
 from engine.models import (
+    COMPLETED,
+    FAILED,
+    PENDING,
     SUCCESSFUL,
     WITH_FAILURES,
     BatchFact,
     EssaysFact,
     Fact,
-    Outcome,
     PhaseFact,
     RegistrationFact,
     StepFact,
@@ -88,8 +90,10 @@ def identifier(text: str, field: str) -> str:
     return text
 
 
-def _identifiers(texts: Iterable[str], field: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([identifier(text, field) for text in texts]))
+def _identifiers(texts: Sequence[str], field: str) -> tuple[str, ...]:
+    """Return ids in their order, each once; usually all of them are known already."""
+    known = tuple([_accepted.get(text) or identifier(text, field) for text in texts])
+    return known if len(set(known)) == len(known) else tuple(dict.fromkeys(known))
 
 
 # --- shapes ----------------------------------------------------------------------------------
@@ -104,7 +108,7 @@ _Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 class _System(_Shape):
     timestamp: datetime | None = None
-    error_info: msgspec.Raw = msgspec.Raw(b"{}")
+    error_info: dict[str, Any] | None = None
 
 
 class _Ref(_Shape):
@@ -261,7 +265,7 @@ class _Feedback(_Shape):
 
 class _AiFeedback(_EssayUpdate, kw_only=True):
     feedback_details: _Feedback
-    additional_metrics: msgspec.Raw = msgspec.Raw(b"null")
+    additional_metrics: dict[str, Any] | None = None
 
 
 class _Lists(_Shape):
@@ -344,12 +348,12 @@ _UNDER_WAY: Final = frozenset(
     }
 )
 _PROCESSING: Final = {
-    "pending": Outcome.PENDING,
-    "in_progress": Outcome.PENDING,
-    "completed": Outcome.COMPLETED,
-    "failed": Outcome.FAILED,
+    "pending": PENDING,
+    "in_progress": PENDING,
+    "completed": COMPLETED,
+    "failed": FAILED,
 }
-_ESSAY_STATUS: Final[dict[str, tuple[str, Outcome] | None]] = {
+_ESSAY_STATUS: Final[dict[str, tuple[str, int] | None]] = {
     **dict.fromkeys(
         (
             "uploaded",
@@ -361,22 +365,22 @@ _ESSAY_STATUS: Final[dict[str, tuple[str, Outcome] | None]] = {
             "essay_critical_failure",
         )
     ),
-    "awaiting_spellcheck": ("spellcheck", Outcome.PENDING),
-    "spellchecking_in_progress": ("spellcheck", Outcome.PENDING),
-    "spellchecked_success": ("spellcheck", Outcome.COMPLETED),
-    "spellcheck_failed": ("spellcheck", Outcome.FAILED),
-    "awaiting_editor_revision": ("editor_revision", Outcome.PENDING),
+    "awaiting_spellcheck": ("spellcheck", PENDING),
+    "spellchecking_in_progress": ("spellcheck", PENDING),
+    "spellchecked_success": ("spellcheck", COMPLETED),
+    "spellcheck_failed": ("spellcheck", FAILED),
+    "awaiting_editor_revision": ("editor_revision", PENDING),
     **{
         f"{step}{ending}": (step, outcome)
         for step in ("nlp", "ai_feedback", "editor_revision", "grammar_check", "cj_assessment")
         for ending, outcome in (
-            ("_processing_in_progress", Outcome.PENDING),
-            ("_success", Outcome.COMPLETED),
-            ("_failed", Outcome.FAILED),
+            ("_processing_in_progress", PENDING),
+            ("_success", COMPLETED),
+            ("_failed", FAILED),
         )
     },
     **{
-        f"awaiting_{step}": (step, Outcome.PENDING)
+        f"awaiting_{step}": (step, PENDING)
         for step in ("nlp", "ai_feedback", "grammar_check", "cj_assessment")
     },
 }
@@ -392,7 +396,7 @@ def _batch_status(status: str, field: str) -> str:
     return status
 
 
-def _essay_status(status: str) -> tuple[str, Outcome] | None:
+def _essay_status(status: str) -> tuple[str, int] | None:
     try:
         return _ESSAY_STATUS[status]
     except KeyError:
@@ -402,7 +406,6 @@ def _essay_status(status: str) -> tuple[str, Outcome] | None:
 # --- metadata --------------------------------------------------------------------------------
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 _WORDS: Final = ("pending", "failed", "success")
 
 
@@ -432,42 +435,35 @@ class _Notes(msgspec.Struct, gc=False, omit_defaults=True):
     error: dict[str, Any] | None = None
 
 
-def bounded_object(raw: msgspec.Raw, field: str) -> dict[str, Any] | None:
-    """Return an open-ended object of bounded size, or `None` for none or an empty one.
+def bounded_object(value: dict[str, Any] | None, field: str) -> dict[str, Any] | None:
+    """Return an open-ended object if its size is bounded, `None` for none or an empty one.
 
     Raises:
-        Refused: It is no object, larger or deeper than any real one, or holds a number that
-            not every store can keep.
+        Refused: It has more values or levels than any real one, or a number that not every
+            store can keep.
     """
-    text = bytes(raw)
-    if text in (b"{}", b"null"):
+    if not value:
         return None
-    if len(text) > MAX_METADATA_BYTES:
-        raise Refused("metadata", f"more than {MAX_METADATA_BYTES} bytes", field)
-    value = _decode(text)
-    if not isinstance(value, dict):
-        raise Refused("type", "expected an object", field)
     nodes = 0
     level: list[Any] = [value]
     for _ in range(MAX_METADATA_DEPTH):
-        nodes += len(level)
-        level = [inner for node in level for inner in _inside(node, field)]
-        if not level or nodes > MAX_METADATA_NODES:
-            break
-    if level or nodes > MAX_METADATA_NODES:
-        raise Refused("metadata", "too many values, or nested too deeply", field)
-    return value
+        below: list[Any] = []
+        for node in level:
+            inner = node.values() if type(node) is dict else node
+            nodes += len(inner)
+            kinds = set(map(type, inner))
+            if int in kinds and not all(map(_fits, inner)):
+                raise Refused("number", "an integer of more than 64 bits", field)
+            if dict in kinds or list in kinds:
+                below += [deeper for deeper in inner if type(deeper) in (dict, list)]
+        if not below and nodes <= MAX_METADATA_NODES:
+            return value
+        level = below
+    raise Refused("metadata", "too many values, or nested too deeply", field)
 
 
-def _inside(node: Any, field: str) -> Iterable[Any]:
-    """Return what a JSON value contains; refuse an integer of more than 64 bits."""
-    if isinstance(node, dict):
-        return node.values()
-    if isinstance(node, list):
-        return node
-    if type(node) is int and not -MAX_INTEGER <= node <= MAX_INTEGER:
-        raise Refused("number", "an integer of more than 64 bits", field)
-    return ()
+def _fits(value: Any) -> bool:
+    return type(value) is not int or -MAX_INTEGER <= value <= MAX_INTEGER
 
 
 # --- facts -----------------------------------------------------------------------------------
@@ -623,18 +619,12 @@ def _result(
     detail: int,
     notes: _Notes,
 ) -> tuple[Fact, ...]:
-    return (
-        StepFact(
-            batch_id,
-            identifier(essay_id, "data.entity_id"),
-            step,
-            outcome,
-            context.time,
-            context.event_id,
-            detail,
-            _encode(notes).decode(),
-        ),
-    )
+    metadata = _encode(notes)
+    if len(metadata) > MAX_METADATA_BYTES:
+        raise Refused("metadata", f"more than {MAX_METADATA_BYTES} bytes", "data")
+    essay_id = _accepted.get(essay_id) or identifier(essay_id, "data.entity_id")
+    time, event_id = context.time, context.event_id
+    return (StepFact(batch_id, essay_id, step, outcome, time, event_id, detail, metadata.decode()),)
 
 
 def _spellcheck_rich(data: _SpellcheckRich, context: Context) -> tuple[Fact, ...]:
@@ -661,6 +651,8 @@ def _step_of(status: str, expected: str) -> tuple[str, int]:
 
 
 def _error_of(system: _System) -> dict[str, Any] | None:
+    if not system.error_info:
+        return None
     return bounded_object(system.error_info, "data.system_metadata.error_info")
 
 
@@ -678,7 +670,7 @@ def _essay_update(data: _EssayUpdate, context: Context) -> tuple[Fact, ...]:
 
 def _nlp_essay(data: _NlpEssay, context: Context) -> tuple[Fact, ...]:
     metrics = data.nlp_metrics
-    outcome = Outcome.COMPLETED
+    outcome = COMPLETED
     notes = _Notes(
         _WORDS[outcome],
         context.time,
@@ -713,8 +705,8 @@ def _listed(batch_id: str, step: str, lists: _Lists, context: Context, job: str 
     """
     facts: list[Fact] = []
     for outcome, essay_ids, field in (
-        (Outcome.COMPLETED, lists.successful_essay_ids, "successful_essay_ids"),
-        (Outcome.FAILED, lists.failed_essay_ids, "failed_essay_ids"),
+        (COMPLETED, lists.successful_essay_ids, "successful_essay_ids"),
+        (FAILED, lists.failed_essay_ids, "failed_essay_ids"),
     ):
         notes = _Notes(_WORDS[outcome], context.time, cj_job_id=job)
         metadata = _encode(notes).decode() if job else "{}"
@@ -753,7 +745,7 @@ def _cj_failed(data: _CjFailed, context: Context) -> tuple[Fact, ...]:
 
 def _assessment(data: _Assessment, context: Context) -> tuple[Fact, ...]:
     batch_id = identifier(data.batch_id, "data.batch_id")
-    outcome = Outcome.COMPLETED
+    outcome = COMPLETED
     facts: list[Fact] = []
     for result in data.essay_results:
         if result.is_anchor:

@@ -45,6 +45,8 @@ def parse_pipelines(text: str) -> dict[str, Pipeline]:
     try:
         tables = tomllib.loads(text)
         needs = {name: tuple(table["after"]) for name, table in tables.pop("phases").items()}
+        if unknown := {phase for after in needs.values() for phase in after} - needs.keys():
+            raise KeyError(*sorted(unknown))
         pipelines = {
             name: Pipeline(
                 name,

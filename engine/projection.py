@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,6 +22,7 @@ from engine.models import (
     absorb_registration,
     absorb_upload,
     count_step,
+    is_aggregate,
     summarize,
 )
 from engine.pipelines import phases_of
@@ -31,6 +34,9 @@ RECENT_RESULTS = 32
 
 FEWEST_RESULTS = 5
 """With fewer results no rate and no ETA is claimed."""
+
+OTHERS_PER_VIEW = 100
+"""So many rows out of sight are brought up to date with each view."""
 
 STALL_SECONDS = 300.0
 """A batch that should move is stalled after so long without an event."""
@@ -53,10 +59,13 @@ class _Model:
         self.wake_at: datetime | None = None
 
 
+_Saved: TypeAlias = tuple[BatchRecord, tuple[datetime, ...]]
+
+
 class ProjectionCheckpoint(msgspec.Struct, frozen=True):
     """The read model at one moment."""
 
-    batches: Mapping[str, tuple[BatchRecord, tuple[datetime, ...]]]
+    batches: Mapping[str, _Saved]
 
 
 class Projection:
@@ -66,15 +75,24 @@ class Projection:
         self._stall_seconds = stall_seconds
         self._models: dict[str, _Model] = {}
         self._rows: dict[str, BatchRow] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}  # in the order of their first change
+        self._saved: dict[str, _Saved] = {}
+        self._unsaved: set[str] = set()
         self._wakes: list[tuple[datetime, str]] = []
         self.grid: Grid | None = None
 
     def load(self, records: Iterable[BatchRecord]) -> None:
-        """Take over batches that the repository knows already."""
+        """Take over batches as the repository knows them."""
         for record in records:
-            self._models[record.batch_id] = _Model(record.copy())
-            self._dirty.add(record.batch_id)
+            known = self._models.get(record.batch_id)
+            self._models[record.batch_id] = _Model(record.copy(), known.recent if known else ())
+            self._touch([record.batch_id])
+
+    def forget(self, batch_ids: Iterable[str]) -> None:
+        """Let batches go that the repository does not know any more."""
+        for batch_id in batch_ids:
+            if self._models.pop(batch_id, None):
+                self._touch([batch_id])
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take over what a recorded chunk changed."""
@@ -102,9 +120,15 @@ class Projection:
                 absorb_upload(record, fact)
             else:
                 absorb_milestone(record, fact)
-            self._dirty.add(batch_id)
             if batch_id == grid_id:
                 self._update_grid(change)
+        self._touch([change.fact.batch_id for change in changes])
+
+    def _touch(self, batch_ids: Iterable[str]) -> None:
+        """Note that batches have changed: for the next rows, and for the next checkpoint."""
+        touched = dict.fromkeys(batch_ids)
+        self._dirty.update(touched)
+        self._unsaved.update(touched)
 
     def open(self, columns: BatchColumns) -> Grid:
         """Keep the essays of a batch from now on; the batch that was open is let go."""
@@ -118,23 +142,46 @@ class Projection:
         """Let the essays of the open batch go."""
         self.grid = None
 
-    def rows(self, now: datetime) -> tuple[Mapping[str, BatchRow], frozenset[str]]:
-        """Return the rows of all batches, and the ids of those that are new objects."""
+    def rows(
+        self, now: datetime, wanted: Collection[str] | None = None
+    ) -> tuple[Mapping[str, BatchRow], frozenset[str]]:
+        """Return the rows of all batches, and the ids of those that are new objects.
+
+        Args:
+            now: The time that stalls and rates are counted to.
+            wanted: The batches that somebody looks at. Of the others only those that were
+                never shown and `OTHERS_PER_VIEW` that changed first are brought up to date,
+                so that a view costs the same however much happens out of sight. Without
+                it everything is.
+        """
         while self._wakes and self._wakes[0][0] <= now:
             moment, batch_id = heappop(self._wakes)
             model = self._models.get(batch_id)
             if model and model.wake_at == moment:
                 model.wake_at = None
-                self._dirty.add(batch_id)
+                self._dirty[batch_id] = None
         if not self._dirty:
             return self._rows, frozenset()
-        changed = frozenset(self._dirty)
-        self._dirty.clear()
+        chosen = set(self._dirty) if wanted is None else self._due(wanted)
         rows = self._rows.copy()
-        for batch_id in changed:
-            rows[batch_id] = self._row(self._models[batch_id], now)
+        for batch_id in chosen:
+            del self._dirty[batch_id]
+            model = self._models.get(batch_id)
+            if model is None:
+                rows.pop(batch_id, None)
+            else:
+                rows[batch_id] = self._row(model, now)
+        changed = frozenset(chosen & self._models.keys())
         self._rows = rows
         return rows, changed
+
+    def _due(self, wanted: Collection[str]) -> set[str]:
+        """Return the dirty batches that the next view must, or can afford to, show anew."""
+        due = {batch_id for batch_id in wanted if batch_id in self._dirty}
+        due.update(islice(self._dirty, OTHERS_PER_VIEW))
+        if len(self._rows) < len(self._models):
+            due |= self._dirty.keys() - self._rows.keys()
+        return due
 
     @property
     def is_dirty(self) -> bool:
@@ -147,13 +194,17 @@ class Projection:
         return self._wakes[0][0] if self._wakes else None
 
     def checkpoint(self) -> ProjectionCheckpoint:
-        """Return the present state of all batches."""
-        return ProjectionCheckpoint(
-            {
-                batch_id: (model.record.copy(), tuple(model.recent))
-                for batch_id, model in self._models.items()
-            }
-        )
+        """Return the present state of all batches; it shares what the last one has as well."""
+        saved = self._saved.copy()
+        for batch_id in self._unsaved:
+            model = self._models.get(batch_id)
+            if model is None:
+                saved.pop(batch_id, None)
+            else:
+                saved[batch_id] = (model.record.copy(), tuple(model.recent))
+        self._saved = saved
+        self._unsaved.clear()
+        return ProjectionCheckpoint(saved)
 
     def restore(self, checkpoint: ProjectionCheckpoint) -> None:
         """Go back (or forth) to a checkpoint; the open batch has to be opened anew."""
@@ -161,9 +212,11 @@ class Projection:
             batch_id: _Model(record.copy(), recent)
             for batch_id, (record, recent) in checkpoint.batches.items()
         }
+        self._saved = dict(checkpoint.batches)
+        self._unsaved.clear()
         self._rows = {}
         self._wakes = []
-        self._dirty = set(self._models)
+        self._dirty = dict.fromkeys(self._models)
 
     def _row(self, model: _Model, now: datetime) -> BatchRow:
         summary = summarize(model.record, phases_of())
@@ -197,7 +250,7 @@ class Projection:
             return
         essay_ids = (fact.essay_id,) if isinstance(fact, StepFact) else fact.essay_ids
         for essay_id in essay_ids:
-            if essay_id not in grid.index:
+            if essay_id not in grid.index and not is_aggregate(grid.batch_id, essay_id):
                 grid.index[essay_id] = len(grid.essay_ids)
                 grid.essay_ids.append(essay_id)
                 for column in grid.outcomes.values():
@@ -227,6 +280,6 @@ def _eta(row: BatchRow, model: _Model, rate: float, now: datetime) -> Eta | None
     if not remaining or summary.started_at is None:
         return None
     lasted = (max(now, *model.recent) - summary.started_at).total_seconds()
-    overall = done / lasted if lasted > 0 else rate
+    overall = done / lasted if done and lasted > 0 else rate
     slow, fast = sorted((rate, overall))
     return Eta(remaining / fast, remaining / slow, f"last {len(model.recent)} results")

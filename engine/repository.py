@@ -15,6 +15,7 @@ from engine.errors import NotFound
 from engine.models import (
     SUCCESSFUL,
     BatchRecord,
+    EssaysFact,
     EssayState,
     Fact,
     Outcome,
@@ -37,15 +38,25 @@ class Change(msgspec.Struct, gc=False):
     new_essays: int = 0
 
 
+def dated(batch_id: str, moment: datetime) -> Change:
+    """Return a change that only tells when something of a batch happened.
+
+    Results that lost, and essays that were known, change nothing else.
+    """
+    return Change(EssaysFact(batch_id, (), moment))
+
+
 class Recorded(NamedTuple):
     """The answer to a recorded chunk.
 
     `news[i]` tells whether fact i was new in anything that is shown; `changes` lists what
-    changed, in order, including older results that found their batch only now.
+    changed, in order, including older results that found their batch only now. `faded` are
+    batches of which something has expired since the chunk before.
     """
 
     news: Sequence[bool]
     changes: Sequence[Change]
+    faded: Sequence[str] = ()
 
 
 class BatchColumns(NamedTuple):

@@ -17,6 +17,10 @@ CHECKPOINT_EVERY = 5000
 """So many envelopes at least lie between two checkpoints: a twentieth of a second's work."""
 
 
+MOST_CHECKPOINTS = 64
+"""With more, every other one is given up: memory stays bounded however long the recording."""
+
+
 class _Mark(NamedTuple):
     repository: Checkpoint
     projection: ProjectionCheckpoint
@@ -33,7 +37,7 @@ class Timeline:
         projection: Projection,
         account: Account,
     ) -> None:
-        """Take the first checkpoint, at the beginning of the feed.
+        """Join the parts that go back together.
 
         Raises:
             FeedError: The repository cannot go back; only the one in memory can.
@@ -43,8 +47,12 @@ class Timeline:
                 f"a replay runs on the mock repository, not on {repository.name}; "
                 "use `ingest` to apply a recording to it"
             )
+        repository.keep_everything()
         self.feed = feed
         self.target: int | None = None
+        self._paused = False
+        self._stopped = False
+        self._every = CHECKPOINT_EVERY
         self._repository = repository
         self._projection = projection
         self._account = account
@@ -52,7 +60,6 @@ class Timeline:
         self._marks: list[_Mark] = []
         self._asked = asyncio.Event()
         self._arrived = asyncio.Event()
-        self.note()
 
     def note(self) -> None:
         """Keep a checkpoint of the present place if the last one is far enough behind."""
@@ -65,21 +72,59 @@ class Timeline:
                 self._repository.checkpoint(), self._projection.checkpoint(), self._account.books()
             )
         )
+        if len(self._marks) > MOST_CHECKPOINTS:
+            del self._indexes[1::2], self._marks[1::2]
+            self._every *= 2
 
     def _spacing(self) -> int:
-        return max(CHECKPOINT_EVERY, 2 * len(self._marks[-1].projection.batches))
+        return max(self._every, 2 * len(self._marks[-1].projection.batches))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the replay is paused, or will be when the place asked for is reached."""
+        return self.feed.paused if self.target is None else self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Stop the replay or let it go on, on the way to a place only when there."""
+        self._paused = paused
+        if self.target is None:
+            self.feed.pause(paused)
 
     async def ask(self, index: int) -> None:
-        """Ask for a place in the recording and wait until the engine is there."""
+        """Ask for a place in the recording and wait until the engine is there.
+
+        Raises:
+            FeedError: The engine has stopped.
+        """
+        self._paused = self.paused
         self.target = index
         self._arrived.clear()
         self._asked.set()
         self.feed.pause(self.feed.paused)  # wakes a waiting read
-        await self._arrived.wait()
+        if not self._stopped:
+            await self._arrived.wait()
+        if self._stopped:
+            raise FeedError("the replay has stopped; start it anew to move in it")
+
+    def start_over(self) -> None:
+        """Ask for the beginning without waiting for it."""
+        self.target = 0
+        self._arrived.clear()
+        self._asked.set()
 
     async def moved(self) -> None:
-        """Wait until somebody asks for a place."""
+        """Wait at the end until somebody asks for a place, or to go on."""
         await self._asked.wait()
+        self._asked.clear()
+
+    def go_on(self) -> None:
+        """Have the feed asked again although it had ended."""
+        self._asked.set()
+
+    def stop(self) -> None:
+        """Tell whoever waits that the engine will not get there."""
+        self._stopped = True
+        self._arrived.set()
 
     def has_looped(self) -> bool:
         """Whether the feed has begun anew while the state still is that of its end."""
@@ -102,4 +147,5 @@ class Timeline:
         """Tell whoever asked that the place is reached, unless another was asked for since."""
         if not self._asked.is_set():
             self.target = None
+            self.feed.pause(self._paused)
             self._arrived.set()

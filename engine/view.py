@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import msgspec
 
@@ -97,6 +97,36 @@ class LogEntry(NamedTuple):
     fate: str
 
 
+class EventLog(Sequence[LogEntry]):
+    """The newest events, oldest first; entries are made when they are looked at."""
+
+    __slots__ = ("_events", "_fates", "_first")
+
+    def __init__(
+        self, first: int, events: Sequence[Event | Ignored | Rejected], fates: Sequence[str]
+    ) -> None:
+        self._first = first
+        self._events = events
+        self._fates = fates
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @overload
+    def __getitem__(self, position: int) -> LogEntry: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[LogEntry]: ...
+
+    def __getitem__(self, position: int | slice) -> LogEntry | list[LogEntry]:
+        if isinstance(position, slice):
+            return [self._entry(place) for place in range(len(self))[position]]
+        return self._entry(range(len(self))[position])
+
+    def _entry(self, place: int) -> LogEntry:
+        return LogEntry(self._first + place, self._events[place], self._fates[place])
+
+
 class Grid(msgspec.Struct):
     """The essays of the one batch that is open, as columns, kept up to date in place.
 
@@ -123,6 +153,6 @@ class View(msgspec.Struct, frozen=True):
     batches: Mapping[str, BatchRow]
     changed: frozenset[str]
     health: Health
-    log: Sequence[LogEntry] = ()
+    log: EventLog = EventLog(1, (), ())
     replay: ReplayState | None = None
     grid: Grid | None = None

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from heapq import nsmallest
+from math import inf
 
 import msgspec
 
 from engine.clock import Clock
 from engine.errors import NotFound
 from engine.models import (
+    BEGINNING,
     CONTENT,
     BatchFact,
     BatchRecord,
     EssaysFact,
     EssayState,
     Fact,
+    Homeless,
     PhaseFact,
     RegistrationFact,
     StepFact,
@@ -29,24 +32,56 @@ from engine.models import (
     absorb_upload,
     count_step,
     is_aggregate,
+    merge_homeless,
     merge_steps,
     same_content,
 )
-from engine.repository import BatchColumns, BatchStateRepository, Change, DeadLetter, Recorded
+from engine.repository import (
+    BatchColumns,
+    BatchStateRepository,
+    Change,
+    DeadLetter,
+    Recorded,
+    dated,
+)
 
 _SECONDS_PER_DAY = 86_400.0
 
 
-class _Batch:
-    """One batch: its record, its essays, the uploads it has counted, when parts expire."""
+class _Essay:
+    """One essay: its results by step, and when it expires; the pseudo essay is not counted."""
 
-    __slots__ = ("deadline", "essay_deadlines", "essays", "generation", "record", "uploads")
+    __slots__ = (
+        "counted", "created_at", "deadline", "file_name", "file_name_at", "generation", "steps",
+    )  # fmt: skip
+
+    def __init__(self, created_at: datetime, counted: bool, generation: int) -> None:
+        self.created_at = created_at
+        self.counted = counted
+        self.generation = generation
+        self.steps: dict[str, StepFact] = {}
+        self.file_name = ""
+        self.file_name_at = BEGINNING
+        self.deadline = 0.0
+
+    def copy(self, generation: int) -> _Essay:
+        """Return an essay that can be changed without changing this one."""
+        other = _Essay(self.created_at, self.counted, generation)
+        other.steps = self.steps.copy()
+        other.file_name, other.file_name_at = self.file_name, self.file_name_at
+        other.deadline = self.deadline
+        return other
+
+
+class _Batch:
+    """One batch: its record, its essays, the uploads it has counted, when it expires."""
+
+    __slots__ = ("deadline", "essays", "generation", "record", "uploads")
 
     def __init__(self, record: BatchRecord, generation: int) -> None:
         self.record = record
-        self.essays: dict[str, EssayState] = {}
+        self.essays: dict[str, _Essay] = {}
         self.uploads: set[tuple[str, str]] = set()
-        self.essay_deadlines: dict[str, float] = {}
         self.deadline = 0.0
         self.generation = generation
 
@@ -55,7 +90,6 @@ class _Batch:
         other = _Batch(self.record.copy(), generation)
         other.essays = self.essays.copy()
         other.uploads = self.uploads.copy()
-        other.essay_deadlines = self.essay_deadlines.copy()
         other.deadline = self.deadline
         return other
 
@@ -63,7 +97,7 @@ class _Batch:
 class _Homeless(msgspec.Struct, frozen=True):
     """The results of an essay that name no batch, by step, and when they expire."""
 
-    steps: dict[str, StepFact]
+    steps: dict[str, Homeless]
     deadline: float
 
 
@@ -90,6 +124,11 @@ class MockBatchStateRepository(BatchStateRepository):
         self._generation = 0
         self._deadline = 0.0
         self._next_sweep = 0.0
+        self._faded: set[str] = set()
+
+    def keep_everything(self) -> None:
+        """Forget nothing that is recorded from now on: a recording is history already."""
+        self._ttl_seconds = inf
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing, idempotent, in any order."""
@@ -97,15 +136,19 @@ class MockBatchStateRepository(BatchStateRepository):
         self._deadline = self.clock.monotonic() + self._ttl_seconds
         news: list[bool] = []
         changes: list[Change] = []
+        batch_id = ""
         for fact in facts:
-            if isinstance(fact, StepFact):
-                if fact.batch_id:
-                    news.append(self._step(self._batch(fact.batch_id), fact, changes))
-                else:
-                    news.append(self._homeless_step(fact, changes))
-            else:
+            if not isinstance(fact, StepFact):
                 news.append(self._other(fact, changes))
-        return Recorded(news, changes)
+            elif fact.batch_id:
+                if fact.batch_id != batch_id:
+                    batch_id = fact.batch_id
+                    batch = self._batch(batch_id)
+                news.append(self._step(batch, fact, changes))
+            else:
+                news.append(self._homeless_step(fact, changes))
+        faded, self._faded = sorted(self._faded), set()
+        return Recorded(news, changes, faded)
 
     def _batch(self, batch_id: str) -> _Batch:
         """Return a batch that may be changed: new, or copied if a checkpoint shares it."""
@@ -117,44 +160,47 @@ class MockBatchStateRepository(BatchStateRepository):
             batch = self._batches[batch_id] = batch.copy(self._generation)
         return batch
 
+    def _essay(self, batch: _Batch, essay_id: str) -> _Essay | None:
+        """Return a known essay that may be changed: copied if a checkpoint shares it."""
+        essay = batch.essays.get(essay_id)
+        if essay is not None and essay.generation != self._generation:
+            essay = batch.essays[essay_id] = essay.copy(self._generation)
+        return essay
+
     def _step(self, batch: _Batch, fact: StepFact, changes: list[Change]) -> bool:
         """Merge one result; tell whether it is news."""
         record = batch.record
-        if fact.detail:
-            record.saw(fact.time)
-        essay = batch.essays.get(fact.essay_id)
+        grew = fact.detail and record.saw(fact.time)
+        essay = self._essay(batch, fact.essay_id)
         new = essay is None
         if essay is None:
             essay = self._add_essay(batch, fact.essay_id, fact.time)
+        elif fact.time < essay.created_at:
+            essay.created_at = fact.time
         old = essay.steps.get(fact.step)
         winner = fact if old is None else merge_steps(old, fact)
-        created_at = min(essay.created_at, fact.time)
-        if winner is not old or created_at is not essay.created_at:
-            batch.essays[fact.essay_id] = EssayState(
-                essay.essay_id,
-                created_at,
-                {**essay.steps, fact.step: winner},
-                essay.file_name,
-                essay.file_name_at,
-            )
-        news = old is None or not same_content(old, winner)
+        news = winner is not old and (old is None or not same_content(old, fact))
+        if winner is not old:
+            essay.steps[fact.step] = fact
         if news:
+            essay.deadline = batch.deadline = self._deadline
+        if news and essay.counted:
             before = old.outcome if old else 0
-            batch.essay_deadlines[fact.essay_id] = batch.deadline = self._deadline
-            counted = not is_aggregate(batch.record.batch_id, fact.essay_id)
-            if counted:
-                count_step(record.counts, fact.step, before, winner.outcome)
-                changes.append(Change(fact if winner is fact else winner, before, int(new)))
+            count_step(record.counts, fact.step, before, fact.outcome)
+            changes.append(Change(fact, before, 1 if new else 0))
+        elif grew:
+            changes.append(dated(record.batch_id, fact.time))
         if new:
             self._take_home(batch, fact.essay_id, changes)
         return news
 
-    def _add_essay(self, batch: _Batch, essay_id: str, moment: datetime) -> EssayState:
+    def _add_essay(self, batch: _Batch, essay_id: str, moment: datetime) -> _Essay:
         """Make an essay known to a batch."""
-        essay = batch.essays[essay_id] = EssayState(essay_id, moment, {})
-        batch.essay_deadlines[essay_id] = batch.deadline = self._deadline
         batch_id = batch.record.batch_id
-        if not is_aggregate(batch_id, essay_id):
+        counted = not is_aggregate(batch_id, essay_id)
+        essay = batch.essays[essay_id] = _Essay(moment, counted, self._generation)
+        essay.deadline = batch.deadline = self._deadline
+        if counted:
             batch.record.seen += 1
         homes = self._homes.get(essay_id, ())
         if batch_id not in homes:
@@ -165,21 +211,26 @@ class MockBatchStateRepository(BatchStateRepository):
         """Let earlier results that named no batch take effect in a batch that knows the essay."""
         homeless = self._homeless.get(essay_id)
         if homeless:
-            for fact in homeless.steps.values():
-                homed = msgspec.structs.replace(fact, batch_id=batch.record.batch_id)
+            essay = batch.essays[essay_id]
+            for kept in homeless.steps.values():
+                essay.created_at = min(essay.created_at, kept.earliest)
+                homed = msgspec.structs.replace(kept.fact, batch_id=batch.record.batch_id)
                 self._step(batch, homed, changes)
+                for moment in (kept.first, kept.last):
+                    if moment and batch.record.saw(moment):
+                        changes.append(dated(batch.record.batch_id, moment))
 
     def _homeless_step(self, fact: StepFact, changes: list[Change]) -> bool:
         """Keep a result that names no batch and let it take effect where its essay is known."""
         kept = self._homeless.get(fact.essay_id)
         steps = kept.steps if kept else {}
         old = steps.get(fact.step)
-        winner = fact if old is None else merge_steps(old, fact)
-        self._homeless[fact.essay_id] = _Homeless({**steps, fact.step: winner}, self._deadline)
+        merged = merge_homeless(old, fact)
+        self._homeless[fact.essay_id] = _Homeless({**steps, fact.step: merged}, self._deadline)
         for batch_id in self._homes.get(fact.essay_id, ()):
             homed = msgspec.structs.replace(fact, batch_id=batch_id)
             self._step(self._batch(batch_id), homed, changes)
-        return old is None or not same_content(old, winner)
+        return old is None or not same_content(old.fact, merged.fact)
 
     def _other(
         self, fact: EssaysFact | RegistrationFact | PhaseFact | BatchFact, changes: list[Change]
@@ -188,8 +239,9 @@ class MockBatchStateRepository(BatchStateRepository):
         batch = self._batch(fact.batch_id)
         behind: list[Change] = []
         new_essays = 0
+        grew = False
         if isinstance(fact, EssaysFact | RegistrationFact):
-            batch.record.saw(fact.time)
+            grew = batch.record.saw(fact.time)
             new_essays = self._tie(batch, fact.essay_ids, fact.time, behind)
         if isinstance(fact, EssaysFact):
             news = self._name_file(batch, fact) or new_essays > 0
@@ -202,6 +254,8 @@ class MockBatchStateRepository(BatchStateRepository):
         if news:
             batch.deadline = self._deadline
             changes.append(Change(fact, 0, new_essays))
+        elif grew and fact.time:
+            changes.append(dated(fact.batch_id, fact.time))
         changes += behind
         return news
 
@@ -209,15 +263,14 @@ class MockBatchStateRepository(BatchStateRepository):
         self, batch: _Batch, essay_ids: Iterable[str], moment: datetime, changes: list[Change]
     ) -> int:
         """Make essays known to a batch and return how many of them were not."""
-        known = batch.essays
         seen = batch.record.seen
         for essay_id in essay_ids:
-            essay = known.get(essay_id)
+            essay = self._essay(batch, essay_id)
             if essay is None:
                 self._add_essay(batch, essay_id, moment)
                 self._take_home(batch, essay_id, changes)
             elif moment < essay.created_at:
-                known[essay_id] = msgspec.structs.replace(essay, created_at=moment)
+                essay.created_at = moment
         return batch.record.seen - seen
 
     def _name_file(self, batch: _Batch, fact: EssaysFact) -> bool:
@@ -226,13 +279,12 @@ class MockBatchStateRepository(BatchStateRepository):
             return False
         changed = False
         for essay_id in fact.essay_ids:
-            essay = batch.essays[essay_id]
-            if (fact.time, fact.file_name) > (essay.file_name_at, essay.file_name):
-                changed = changed or fact.file_name != essay.file_name
-                batch.essays[essay_id] = msgspec.structs.replace(
-                    essay, file_name=fact.file_name, file_name_at=fact.time
-                )
-                batch.essay_deadlines[essay_id] = self._deadline
+            essay = self._essay(batch, essay_id)
+            if essay and (fact.time, fact.file_name) > (essay.file_name_at, essay.file_name):
+                if fact.file_name != essay.file_name:
+                    changed = True
+                    essay.deadline = self._deadline
+                essay.file_name, essay.file_name_at = fact.file_name, fact.time
         return changed
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
@@ -245,7 +297,7 @@ class MockBatchStateRepository(BatchStateRepository):
         batch = self._batches.get(batch_id)
         if batch is None:
             raise NotFound(f"no batch {batch_id!r} in {self.name}")
-        essay_ids = [name for name in batch.essays if not is_aggregate(batch_id, name)]
+        essay_ids = [name for name, essay in batch.essays.items() if essay.counted]
         outcomes = {step: bytearray(len(essay_ids)) for step in batch.record.counts}
         for position, essay_id in enumerate(essay_ids):
             for step, fact in batch.essays[essay_id].steps.items():
@@ -276,9 +328,14 @@ class MockBatchStateRepository(BatchStateRepository):
             return []
         names: Iterable[str] = set(essay_ids or ())
         if essay_ids is None:
-            names = (name for name in batch.essays if not is_aggregate(batch_id, name))
+            names = (name for name, essay in batch.essays.items() if essay.counted)
         page = nsmallest(limit, (name for name in names if name > after and name in batch.essays))
-        return [batch.essays[name] for name in page]
+        return [
+            EssayState(
+                name, essay.created_at, essay.steps.copy(), essay.file_name, essay.file_name_at
+            )
+            for name, essay in ((name, batch.essays[name]) for name in page)
+        ]
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""
@@ -300,6 +357,7 @@ class MockBatchStateRepository(BatchStateRepository):
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back (or forth) to a checkpoint; dead letters stay."""
         self._generation += 1
+        self._next_sweep = 0.0
         self._batches = checkpoint.batches.copy()
         self._homes = checkpoint.homes.copy()
         self._homeless = checkpoint.homeless.copy()
@@ -321,30 +379,33 @@ class MockBatchStateRepository(BatchStateRepository):
     def _sweep_batch(self, batch_id: str, now: float) -> None:
         """Forget a batch, or those of its essays that have expired."""
         batch = self._batches[batch_id]
-        expired = [name for name, at in batch.essay_deadlines.items() if at <= now]
+        if batch.deadline <= now:
+            self._faded.add(batch_id)
+            for essay_id in batch.essays:
+                self._leave_home(batch_id, essay_id)
+            del self._batches[batch_id]
+            return
+        expired = [name for name, essay in batch.essays.items() if essay.deadline <= now]
         if expired:
+            self._faded.add(batch_id)
             batch = self._batch(batch_id)
         for essay_id in expired:
-            self._forget_essay(batch, essay_id)
-        if batch.deadline <= now:
-            del self._batches[batch_id]
-        else:
-            deadlines = batch.essay_deadlines.values()
-            self._next_sweep = min(self._next_sweep, batch.deadline, *deadlines)
+            essay = batch.essays.pop(essay_id)
+            self._leave_home(batch_id, essay_id)
+            if essay.counted:
+                batch.record.seen -= 1
+                for step, fact in essay.steps.items():
+                    count_step(batch.record.counts, step, fact.outcome, 0)
+        deadlines = (essay.deadline for essay in batch.essays.values())
+        self._next_sweep = min(self._next_sweep, batch.deadline, *deadlines)
 
-    def _forget_essay(self, batch: _Batch, essay_id: str) -> None:
-        essay = batch.essays.pop(essay_id)
-        del batch.essay_deadlines[essay_id]
-        batch_id = batch.record.batch_id
+    def _leave_home(self, batch_id: str, essay_id: str) -> None:
+        """Forget that a batch knows an essay."""
         homes = tuple(home for home in self._homes.get(essay_id, ()) if home != batch_id)
         if homes:
             self._homes[essay_id] = homes
         else:
             self._homes.pop(essay_id, None)
-        if not is_aggregate(batch_id, essay_id):
-            batch.record.seen -= 1
-            for step, fact in essay.steps.items():
-                count_step(batch.record.counts, step, fact.outcome, 0)
 
 
 def _count_upload(batch: _Batch, fact: BatchFact) -> bool:

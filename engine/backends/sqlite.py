@@ -7,6 +7,7 @@ and nobody else's commit can publish one.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,7 +17,13 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 
 from engine.backends.sqlite_chunk import record_chunk
-from engine.backends.sqlite_file import explained, open_database, transaction
+from engine.backends.sqlite_errors import explained
+from engine.backends.sqlite_file import (
+    check_reading,
+    open_database,
+    read_database,
+    transaction,
+)
 from engine.backends.sqlite_known import Known
 from engine.backends.sqlite_reads import (
     read_batch,
@@ -26,25 +33,58 @@ from engine.backends.sqlite_reads import (
     write_letters,
 )
 from engine.clock import Clock
-from engine.errors import NotFound
+from engine.errors import NotFound, RepositoryUnavailable
 from engine.models import BatchRecord, EssayState, Fact
 from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
 
 _T = TypeVar("_T")
 
 
-class _Connection(aiosqlite.Connection):
-    """A connection whose thread takes whole functions, not only single statements."""
+class _Writer(aiosqlite.Connection):
+    """The writing connection; its thread takes whole functions, not only single statements."""
 
-    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
-        super().__init__(connector, iter_chunk_size=64)
+    def __init__(self, path: Path, busy_timeout_seconds: float) -> None:
+        super().__init__(partial(open_database, path, busy_timeout_seconds), iter_chunk_size=64)
+        self._path = path
         # A program that forgot to close ends all the same; the file is safe at any moment.
         self._thread.daemon = True
 
+    @classmethod
+    async def open(cls, path: Path, busy_timeout_seconds: float) -> Self:
+        """Start the thread and open the file in it."""
+        writer = cls(path, busy_timeout_seconds)
+        try:
+            await writer
+        except BaseException:
+            # The thread is about to end, and must not outlive the loop that it answers to.
+            await asyncio.to_thread(writer._thread.join)
+            raise
+        return writer
+
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run a function in the connection's thread."""
+
+        def explained_work(connection: sqlite3.Connection) -> _T:
+            with explained(self._path):
+                return work(connection)
+
         execute: Callable[..., Awaitable[_T]] = self._execute
-        return await execute(work, self._conn)
+        return await execute(explained_work, self._conn)
+
+
+class _Reader:
+    """Opens the file anew for each function, so that a reader leaves no trace."""
+
+    def __init__(self, path: Path, busy_timeout_seconds: float) -> None:
+        self._path = path
+        self._busy_timeout_seconds = busy_timeout_seconds
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a function in a thread."""
+        return await asyncio.to_thread(read_database, self._path, self._busy_timeout_seconds, work)
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class SqliteBatchStateRepository(BatchStateRepository):
@@ -56,7 +96,9 @@ class SqliteBatchStateRepository(BatchStateRepository):
 
     name = "sqlite"
 
-    def __init__(self, path: Path, connection: _Connection, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, connection: _Writer | _Reader, clock: Clock | None = None
+    ) -> None:
         super().__init__(clock)
         self._path = path
         self._connection = connection
@@ -76,7 +118,7 @@ class SqliteBatchStateRepository(BatchStateRepository):
         Args:
             path: The database file.
             clock: Stamps what the seed's methods record.
-            read_only: Never create or write the file.
+            read_only: Never create or write anything; recording is `RepositoryUnavailable`.
             busy_timeout_seconds: How long to wait for another process that writes.
 
         Raises:
@@ -85,28 +127,18 @@ class SqliteBatchStateRepository(BatchStateRepository):
             RepositoryUnavailable: It is locked, not permitted, or the disk is full.
         """
         path = Path(path)
-        connector = partial(
-            open_database, path, read_only=read_only, busy_timeout_seconds=busy_timeout_seconds
-        )
-        connection = _Connection(connector)
-        await connection
-        return cls(path, connection, clock)
+        if read_only:
+            reader = _Reader(path, busy_timeout_seconds)
+            await reader.run(partial(check_reading, path=path))
+            return cls(path, reader, clock)
+        return cls(path, await _Writer.open(path, busy_timeout_seconds), clock)
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing, idempotent, in any order.
 
         On return the facts are on the disk.
         """
-
-        def work(connection: sqlite3.Connection) -> Recorded:
-            try:
-                with transaction(connection, "IMMEDIATE"):
-                    return record_chunk(connection, self._known, facts)
-            except BaseException:
-                self._known.forget()
-                raise
-
-        return await self._run(work)
+        return await self._write(partial(record_chunk, known=self._known, facts=facts))
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.
@@ -138,12 +170,7 @@ class SqliteBatchStateRepository(BatchStateRepository):
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            with transaction(connection, "IMMEDIATE"):
-                write_letters(connection, letters)
-
-        await self._run(work)
+        await self._write(partial(write_letters, letters=letters))
 
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
@@ -160,11 +187,20 @@ class SqliteBatchStateRepository(BatchStateRepository):
             with transaction(connection, "DEFERRED"):
                 return read(connection, *arguments)
 
-        return await self._run(work)
+        return await self._connection.run(work)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        def explained_work(connection: sqlite3.Connection) -> _T:
-            with explained(self._path):
-                return work(connection)
+    async def _write(self, write: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a function that writes; on return all of it is on the disk."""
+        if isinstance(self._connection, _Reader):
+            raise RepositoryUnavailable(f"database {str(self._path)!r} is open for reading only")
 
-        return await self._connection.run(explained_work)
+        def work(connection: sqlite3.Connection) -> _T:
+            try:
+                with transaction(connection, "IMMEDIATE"):
+                    return write(connection)
+            except BaseException:
+                # What is known may be ahead of the database now.
+                self._known.forget()
+                raise
+
+        return await self._connection.run(work)

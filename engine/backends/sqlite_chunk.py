@@ -19,15 +19,17 @@ from engine.models import (
     PhaseFact,
     RegistrationFact,
     StepFact,
+    absorb_milestone,
+    absorb_registration,
+    absorb_upload,
     count_step,
-    earlier,
     is_aggregate,
     merge_homeless,
     merge_steps,
     milestone,
     same_content,
 )
-from engine.repository import Change, Recorded
+from engine.repository import Change, Recorded, dated
 
 
 def record_chunk(connection: sqlite3.Connection, known: Known, facts: Sequence[Fact]) -> Recorded:
@@ -63,8 +65,7 @@ class _Merge:
     def _step(self, batch: KnownBatch, fact: StepFact) -> bool:
         """Merge one result; tell whether it is news."""
         rows = self._rows
-        if fact.detail:
-            batch.record.saw(fact.time)
+        grew = fact.detail and batch.record.saw(fact.time)
         essay = batch.essays.get(fact.essay_id)
         new = essay is None
         if essay is None:
@@ -75,13 +76,14 @@ class _Merge:
         old = rows.steps.get(slot)
         winner = fact if old is None else merge_steps(old, fact)
         if winner is not old:
-            rows.steps[slot] = winner
-            rows.changed_steps.add(slot)
+            rows.steps[slot] = rows.changed_steps[slot] = winner
         news = old is None or not same_content(old, winner)
         if news and not is_aggregate(batch.record.batch_id, fact.essay_id):
             before = old.outcome if old else 0
             count_step(batch.record.counts, fact.step, before, winner.outcome)
             self._changes.append(Change(winner, before, int(new)))
+        elif grew:
+            self._changes.append(dated(batch.record.batch_id, fact.time))
         if new:
             self._take_home(batch, essay)
         return news
@@ -103,10 +105,10 @@ class _Merge:
         """Let earlier results that named no batch take effect in a batch that knows the essay."""
         for kept in self._rows.homeless.get(essay.essay_id, {}).values():
             self._date(essay, min(essay.created_at, kept.earliest))
-            if kept.first and kept.last:
-                batch.record.saw(kept.first)
-                batch.record.saw(kept.last)
             self._step(batch, msgspec.structs.replace(kept.fact, batch_id=batch.record.batch_id))
+            for moment in (kept.first, kept.last):
+                if moment and batch.record.saw(moment):
+                    self._changes.append(dated(batch.record.batch_id, moment))
 
     def _add_essay(self, batch: KnownBatch, essay_id: str, moment: datetime) -> KnownEssay:
         """Make an essay known to a batch."""
@@ -123,13 +125,14 @@ class _Merge:
         batch = self._rows.batches[fact.batch_id]
         place = len(self._changes)
         new_essays = 0
+        grew = False
         if isinstance(fact, EssaysFact | RegistrationFact):
-            batch.record.saw(fact.time)
+            grew = batch.record.saw(fact.time)
             new_essays = self._tie(batch, fact.essay_ids, fact.time)
         if isinstance(fact, EssaysFact):
             news = self._name_file(batch, fact) or new_essays > 0
         elif isinstance(fact, RegistrationFact):
-            news = _register(batch.record, fact) or new_essays > 0
+            news = absorb_registration(batch.record, fact) or new_essays > 0
         elif isinstance(fact, BatchFact) and fact.status in CONTENT:
             news = self._count_upload(batch, fact)
         else:
@@ -137,6 +140,8 @@ class _Merge:
         if news:
             # Results that found their batch only now stand behind what caused it.
             self._changes.insert(place, Change(fact, 0, new_essays))
+        elif grew and fact.time:
+            self._changes.append(dated(fact.batch_id, fact.time))
         return news
 
     def _tie(self, batch: KnownBatch, essay_ids: Iterable[str], moment: datetime) -> int:
@@ -168,30 +173,12 @@ class _Merge:
             return False
         self._rows.uploads.add(upload)
         self._rows.new_uploads.append(upload)
-        if fact.status == "provisioned":
-            batch.record.provisioned += 1
-        else:
-            batch.record.rejected += 1
+        absorb_upload(batch.record, fact)
         return True
 
     def _mark(self, record: BatchRecord, fact: PhaseFact | BatchFact) -> bool:
-        """Keep a milestone with its earliest time; tell whether it is news."""
-        mark = milestone(fact)
-        old = record.milestones.get(mark.identity)
-        first = mark if old is None else mark._replace(time=earlier(old.time, mark.time))
-        if first == old:
-            return False
-        record.milestones[mark.identity] = first
-        self._rows.changed_marks.add((record.batch_id, mark.identity))
-        return True
-
-
-def _register(record: BatchRecord, fact: RegistrationFact) -> bool:
-    """Take over what a registration says of the batch; tell whether that is news."""
-    expected = fact.expected if record.expected is None else max(fact.expected, record.expected)
-    news = expected != record.expected
-    record.expected = expected
-    if fact.owner and (fact.time, fact.owner) > (record.owner_at, record.owner):
-        news = news or fact.owner != record.owner
-        record.owner, record.owner_at = fact.owner, fact.time
-    return news
+        """Keep a milestone; tell whether it is news."""
+        news = absorb_milestone(record, fact)
+        if news:
+            self._rows.changed_marks.add((record.batch_id, milestone(fact).identity))
+        return news

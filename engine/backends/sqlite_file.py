@@ -6,28 +6,22 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
-from engine.errors import BCSError, CorruptDocument, RepositoryUnavailable, SettingsError
+from engine.backends.sqlite_errors import explained
+from engine.errors import SettingsError
+
+_T = TypeVar("_T")
 
 APPLICATION_ID: Final = int.from_bytes(b"BCST", "big")
 """Marks the file as ours (`PRAGMA application_id`, bytes 68 to 71 of the file)."""
 
-_UNAVAILABLE: Final = {
-    sqlite3.SQLITE_BUSY: "is locked by another process; stop it or try again",
-    sqlite3.SQLITE_LOCKED: "is locked by another process; stop it or try again",
-    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space",
-    sqlite3.SQLITE_IOERR: "cannot be read or written; is the disk full or failing?",
-    sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of it and its directory",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of it and its directory",
-    sqlite3.SQLITE_PERM: "cannot be opened; check the permissions of it and its directory",
-    sqlite3.SQLITE_AUTH: "cannot be opened; check the permissions of it and its directory",
-}
+_HEADER_BYTES: Final = 100
 
 
 @cache
@@ -38,10 +32,8 @@ def schemas() -> tuple[str, ...]:
     return tuple(entry.read_text() for entry in sorted(found, key=lambda entry: entry.name))
 
 
-def open_database(
-    path: Path, *, read_only: bool, busy_timeout_seconds: float
-) -> sqlite3.Connection:
-    """Open the database at a path, creating it if there is nothing and writing is allowed.
+def open_database(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """Open the database at a path for writing; create it if there is nothing.
 
     Raises:
         SettingsError: The path is not, and cannot become, a database of this version.
@@ -49,20 +41,57 @@ def open_database(
         RepositoryUnavailable: It is locked, not permitted, or the disk is full.
     """
     with explained(path):
-        if not read_only and not os.path.lexists(path):
+        if not os.path.lexists(path):
             _create(path)
         _check_file(path)
         _check_owner(path)
-        mode = "mode=ro" if read_only else "mode=rw"
-        connection = _connect(path, mode, busy_timeout_seconds)
+        connection = _connect(path, "mode=rw", busy_timeout_seconds)
         try:
-            _check_version(connection, path, read_only)
-            if not read_only:
-                _prepare_to_write(connection)
+            _check_version(connection, path, oldest=1)
+            _prepare_to_write(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def read_database(
+    path: Path, busy_timeout_seconds: float, read: Callable[[sqlite3.Connection], _T]
+) -> _T:
+    """Call a function with a connection that reads and leaves no file behind.
+
+    A reader of a write-ahead log makes files that it cannot remove. So where there is no log,
+    the file is read as one that does not change; if it did, it is read again.
+
+    Raises:
+        SettingsError: The path is not a database of this version.
+        CorruptDocument: The database is damaged.
+        RepositoryUnavailable: It is locked or not permitted.
+    """
+    with explained(path):
+        while True:
+            _check_file(path)
+            before = _moment(path)
+            mode = "mode=ro" if before.has_log else "mode=ro&immutable=1"
+            with closing(_connect(path, mode, busy_timeout_seconds)) as connection:
+                try:
+                    found = read(connection)
+                except sqlite3.DatabaseError:
+                    if before.has_log or before == _moment(path):
+                        raise
+                    continue
+            if before.has_log or before == _moment(path):
+                return found
+
+
+def check_reading(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse to read what is not a database of this version.
+
+    Raises:
+        SettingsError: It is another program's, or of another version.
+    """
+    _check_owner(path)
+    _check_version(connection, path, oldest=len(schemas()))
 
 
 @contextmanager
@@ -79,34 +108,6 @@ def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what the driver and the system raise into errors of ours, of one line."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        explanation = _explain(error, path)
-        if explanation is None:
-            raise
-        raise explanation from error
-    except OSError as error:
-        raise RepositoryUnavailable(
-            f"database {str(path)!r} cannot be used: {error.strerror}; check the path"
-        ) from error
-
-
-def _explain(error: sqlite3.Error, path: Path) -> BCSError | None:
-    """Return what an error of the driver means; `None` for mistakes of the program."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    where = f"database {str(path)!r}"
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        advice = "it is left as it is; move it aside and ingest the events again"
-        return CorruptDocument(f"{where} is damaged ({error}); {advice}")
-    if code in _UNAVAILABLE:
-        return RepositoryUnavailable(f"{where} {_UNAVAILABLE[code]} ({error})")
-    return None
-
-
 def _connect(path: Path, mode: str, busy_timeout_seconds: float = 5.0) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?{mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_seconds)
@@ -119,7 +120,7 @@ def _create(path: Path) -> None:
     its file is the one.
     """
     if not path.parent.is_dir():
-        raise SettingsError(f"no directory {str(path.parent)!r} for the database; create it")
+        raise SettingsError(f"database {str(path)!r} needs a directory to be in; create it")
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
@@ -129,6 +130,20 @@ def _create(path: Path) -> None:
             os.link(draft, path)
     finally:
         os.unlink(draft)
+
+
+class _Moment(NamedTuple):
+    """What changes when anybody writes to the database."""
+
+    modified_ns: int
+    size: int
+    has_log: bool
+
+
+def _moment(path: Path) -> _Moment:
+    found = path.stat()
+    log = os.path.realpath(path) + "-wal"
+    return _Moment(found.st_mtime_ns, found.st_size, os.path.exists(log))
 
 
 def _check_file(path: Path) -> None:
@@ -144,6 +159,8 @@ def _check_file(path: Path) -> None:
         raise SettingsError(f"{where} is not a regular file; name another one")
     if found.st_size == 0:
         raise SettingsError(f"{where} is an empty file of unknown origin; remove or rename it")
+    if found.st_size < _HEADER_BYTES:
+        raise SettingsError(f"{where} is not an SQLite database; name another file")
 
 
 def _check_owner(path: Path) -> None:
@@ -167,7 +184,8 @@ def _application_id(path: Path) -> int:
     try:
         return _read_application_id(path, "mode=ro&immutable=1")
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CORRUPT:
+        damaged = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
+        if not damaged or not _moment(path).has_log:
             raise
         return _read_application_id(path, "mode=ro")
 
@@ -177,21 +195,22 @@ def _read_application_id(path: Path, mode: str) -> int:
         return int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
-def _check_version(connection: sqlite3.Connection, path: Path, read_only: bool) -> None:
-    """Refuse a schema that this version does not know, or may not bring up to date."""
+def _check_version(connection: sqlite3.Connection, path: Path, oldest: int) -> None:
+    """Refuse a schema that this version does not know, or that is older than some version."""
     found, known = _version(connection), len(schemas())
     where = f"database {str(path)!r} has schema version {found}"
     if found > known:
         raise SettingsError(f"{where}, this bcs-tui knows {known}; upgrade bcs-tui")
-    if found < known and read_only:
-        raise SettingsError(f"{where}, this bcs-tui needs {known}; open it for writing once")
+    if found < oldest:
+        raise SettingsError(f"{where}, this bcs-tui reads {known}; open it for writing once")
 
 
 def _prepare_to_write(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -65536")  # KiB
-    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    # Four times the default: results in random order touch many pages again and again.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     _upgrade(connection)
 
 

@@ -27,22 +27,20 @@ def read_batch(connection: sqlite3.Connection, batch_id: str) -> BatchColumns | 
     if not found:
         return None
     [(batch_key, record)] = found
+    counted = "WHERE batch_key = ? AND essay_id != ?"
+    parameters = (batch_key, aggregate_essay_id(batch_id))
     rows = connection.execute(
-        "SELECT essay_key, essay_id FROM essays WHERE batch_key = ? AND essay_id != ?"
-        " ORDER BY essay_key",
-        (batch_key, aggregate_essay_id(batch_id)),
+        f"SELECT essay_key, essay_id FROM essays {counted} ORDER BY essay_key", parameters
     ).fetchall()
     position = {row[0]: index for index, row in enumerate(rows)}
-    names = StepNames(connection).names
     outcomes = {step: bytearray(len(rows)) for step in record.counts}
-    columns = {key: outcomes[name] for key, name in names.items() if name in outcomes}
+    keys = StepNames(connection).keys
+    columns = {keys[step]: column for step, column in outcomes.items()}
     for essay_key, step_key, outcome in connection.execute(
-        "SELECT essay_key, step_key, outcome FROM essays JOIN steps USING (essay_key)"
-        " WHERE batch_key = ?",
-        (batch_key,),
+        f"SELECT essay_key, step_key, outcome FROM essays JOIN steps USING (essay_key) {counted}",
+        parameters,
     ):
-        if essay_key in position:
-            columns[step_key][position[essay_key]] = outcome
+        columns[step_key][position[essay_key]] = outcome
     return BatchColumns(record, [row[1] for row in rows], outcomes)
 
 
@@ -117,7 +115,8 @@ def write_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter])
         (
             (
                 to_microseconds(letter.received_at),
-                letter.source,
+                # The name of a file may hold bytes that are no text.
+                letter.source.encode(errors="backslashreplace").decode(),
                 letter.position,
                 letter.reason,
                 letter.message,

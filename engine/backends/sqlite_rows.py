@@ -50,7 +50,7 @@ class Rows:
         self.homeless: dict[str, dict[str, Homeless]] = defaultdict(dict)
         self.uploads: set[tuple[int, str, str]] = set()
         self.changed_essays: dict[int, KnownEssay] = {}
-        self.changed_steps: set[Slot] = set()
+        self.changed_steps: dict[Slot, StepFact] = {}
         self.changed_homeless: set[tuple[str, str]] = set()
         self.changed_marks: set[tuple[str, Identity]] = set()
         self.new_uploads: list[tuple[int, str, str]] = []
@@ -148,8 +148,8 @@ class Rows:
     def write(self) -> None:
         """Write what the merge has changed."""
         step_rows = (
-            (key, *self._step_columns(step, self.steps[key, step]))
-            for key, step in self.changed_steps
+            (key, *self._step_columns(step, fact))
+            for (key, step), fact in self.changed_steps.items()
         )
         self._replace("essays", map(_essay_row, self.changed_essays.values()))
         self._replace("steps", sorted(step_rows))

@@ -46,7 +46,8 @@ class Feed(ABC):
         """
 
     async def acknowledge(self) -> None:
-        """Take note that everything read so far is recorded."""
+        """Take note that everything read so far is recorded; most feeds need not know."""
+        return None
 
     @abstractmethod
     async def aclose(self) -> None:

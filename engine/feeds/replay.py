@@ -59,15 +59,18 @@ class ReplayFeed(Seekable):
         self.set_speed(speed)
 
     async def read(self) -> list[Envelope] | None:
-        """Wait until events are due and return them.
+        """Wait until events are due and return them; an empty list after an intervention.
 
         Raises:
             FeedUnavailable: A file became shorter, or cannot be read any more.
         """
+        self._wake.clear()  # only here: no intervention while it reads may be missed
         if self._moment_at is None:
             self._moment_at = self._clock.monotonic()
-        while not self._closed:
+        while True:
             await asyncio.sleep(0)
+            if self._closed:
+                return None
             self._recording.advance()
             if count := self._due():
                 return self._hand_over(count)
@@ -79,8 +82,8 @@ class ReplayFeed(Seekable):
                 if not self.paused or self._steps:
                     self.move(0)
                     return []
-            await self._wait()
-        return None
+            if await self._interrupted():
+                return []
 
     async def aclose(self) -> None:
         """Close the files; a waiting `read` ends."""
@@ -196,16 +199,16 @@ class ReplayFeed(Seekable):
         if self._moment_at is not None:
             self._moment_at = self._clock.monotonic()
 
-    async def _wait(self) -> None:
-        """Wait for the next event or an intervention; look again now and then."""
+    async def _interrupted(self) -> bool:
+        """Wait for the next event, not for long; return whether somebody intervened."""
         seconds = _TICK_SECONDS
         if not self.paused and self.speed is not None and self._index < self.length:
             ahead = self._recording.times[self._index] - self._reached()
             seconds = min(seconds, ahead / 1_000_000 / self.speed)
-        self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+        return self._wake.is_set() and not self._closed
 
 
 class ReplayClock:

@@ -36,9 +36,7 @@ class StdinFeed(Feed):
         except (OSError, AttributeError, ValueError) as error:
             raise FeedUnavailable(f"{self.name}: is closed; pipe events into it") from error
         if os.isatty(self._descriptor):
-            raise FeedUnavailable(
-                f"{self.name}: is a terminal; pipe events into it or name a file"
-            )
+            raise FeedUnavailable(f"{self.name}: is a terminal; pipe events into it or name a file")
         self._chunk_size = chunk_size
         self._splitter = LineSplitter()
         self._ready: list[Envelope] = []
@@ -55,9 +53,7 @@ class StdinFeed(Feed):
         """
         while not self._closed:
             waiting = not self._ended and not self._poll.poll(0)
-            if len(self._ready) >= self._chunk_size or (
-                self._ready and (waiting or self._ended)
-            ):
+            if len(self._ready) >= self._chunk_size or (self._ready and (waiting or self._ended)):
                 chunk = self._ready[: self._chunk_size]
                 del self._ready[: self._chunk_size]
                 return chunk

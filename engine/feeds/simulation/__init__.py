@@ -1,0 +1,1 @@
+"""A simulated school day: batches that live, and services that speak about them."""
