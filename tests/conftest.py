@@ -1,0 +1,49 @@
+"""Every backend as a fixture: what `test_repository.py` says, all of them do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from engine.backends.mock import MockBatchStateRepository
+from engine.backends.sqlite import SqliteBatchStateRepository
+from engine.clock import Clock
+from engine.repository import BatchStateRepository
+
+OpenRepository: TypeAlias = Callable[[Path, Clock | None], Awaitable[BatchStateRepository]]
+
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
+
+
+async def open_mock(directory: Path, clock: Clock | None = None) -> BatchStateRepository:
+    return MockBatchStateRepository(clock)
+
+
+async def open_sqlite(directory: Path, clock: Clock | None = None) -> BatchStateRepository:
+    return await SqliteBatchStateRepository.open(directory / "repository.db", clock)
+
+
+BACKENDS: dict[str, OpenRepository] = {"mock": open_mock, "sqlite": open_sqlite}
+
+
+@pytest.fixture(params=BACKENDS, scope="session")
+def open_repository(request: pytest.FixtureRequest) -> OpenRepository:
+    """How one backend is opened in a directory of its own."""
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+async def repository(
+    open_repository: OpenRepository, tmp_path: Path
+) -> AsyncIterator[BatchStateRepository]:
+    """One backend, empty."""
+    opened = await open_repository(tmp_path, None)
+    yield opened
+    await opened.aclose()
