@@ -1,0 +1,50 @@
+"""`info`: what is selected, and from where each setting came."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from typing import TYPE_CHECKING
+
+from bcs_tui import __version__
+from bcs_tui.commands.options import add_json, add_verb, settings_of
+from bcs_tui.commands.plain import as_json, print_facts, print_table
+from engine import config_path, phases_of
+
+if TYPE_CHECKING:
+    from bcs_tui.commands.options import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    examples = """
+        bcs-tui info
+        BCS_SQLITE_PATH=batches.db bcs-tui info --json | jq -r .backend
+    """
+    parser = add_verb(
+        verbs, "info", run, "shows the settings in effect and where they come from", examples
+    )
+    add_json(parser, lines=False)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Print the version, the selected backend and every setting; secrets are masked."""
+    settings = settings_of(arguments)
+    config = config_path()
+    facts = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "backend": settings.backend,
+        "config_file": str(config) if config.is_file() else f"{config} (absent)",
+        "pipelines": ", ".join(phases_of()),
+    }
+    if arguments.json:
+        shown = {one.name: {"value": one.value, "origin": one.origin} for one in settings.shown()}
+        document = {**facts, "pipelines": list(phases_of()), "settings": shown}
+        print(as_json(document))
+        return 0
+    print_facts({name.replace("_", " "): value for name, value in facts.items()})
+    print()
+    rows = [(f"BCS_{name}", value or "-", origin) for name, value, origin in settings.shown()]
+    print_table(("SETTING", "VALUE", "FROM"), rows)
+    return 0

@@ -1,0 +1,66 @@
+"""Plain output: JSON and tables on standard output, notes on standard error, no colour."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from pydantic import BaseModel
+from rich.cells import cell_len
+
+from bcs_tui.format import clean, fit
+
+_GAP: Final = "  "
+_LONGEST_NOTE: Final = 1000
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7e]")
+
+
+def note(text: str) -> None:
+    """Print one line for a person on standard error."""
+    print(f"bcs-tui: {clean(text, _LONGEST_NOTE)}", file=sys.stderr)
+
+
+def as_json(document: object) -> str:
+    """Return a document as one line of ASCII JSON: text in it cannot steer a terminal."""
+    if not isinstance(document, BaseModel):
+        return json.dumps(document, allow_nan=False).replace("\x7f", "\\u007f")
+    return _BEYOND_ASCII.sub(_escape, document.model_dump_json())
+
+
+def _escape(match: re.Match[str]) -> str:
+    """Escape one character of a JSON text; it can only be part of a string."""
+    return "\\u007f" if match[0] == "\x7f" else json.dumps(match[0])[1:-1]
+
+
+def print_list(member: str, documents: Iterable[object]) -> None:
+    """Print one JSON document that holds a list, without holding the list."""
+    print(f'{{"{member}": [', end="")
+    separator = ""
+    for document in documents:
+        print(separator, as_json(document), sep="", end="")
+        separator = ", "
+    print("]}")
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and values, one pair a line."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}{_GAP}{clean(value)}")
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print aligned columns; those whose heading begins with `>` are aligned to the right."""
+    right = [heading.startswith(">") for heading in headings]
+    titles = [heading.lstrip(">") for heading in headings]
+    lines = [titles, *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            fit(cell, width, right=to_right)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ]
+        print(_GAP.join(cells).rstrip())

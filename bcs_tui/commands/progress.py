@@ -1,0 +1,81 @@
+"""The progress of an ingest, one line that is written over, for a person at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from bcs_tui.format import clean
+from engine import Engine, Envelope, Feed
+
+_TICK_SECONDS: Final = 0.1
+_WIDTH: Final = 24
+
+
+class Metered(Feed):
+    """A feed that counts the bytes it hands over."""
+
+    def __init__(self, feed: Feed, total_bytes: int | None = None) -> None:
+        self._feed = feed
+        self._total_bytes = total_bytes
+        self._bytes = 0
+        self.name = feed.name
+
+    async def read(self) -> list[Envelope] | None:
+        chunk = await self._feed.read()
+        if chunk and self._total_bytes:
+            self._bytes += sum(len(one.raw) + 1 for one in chunk)
+        return chunk
+
+    async def acknowledge(self) -> None:
+        await self._feed.acknowledge()
+
+    async def aclose(self) -> None:
+        await self._feed.aclose()
+
+    @property
+    def notices(self) -> list[str]:
+        return self._feed.notices
+
+    @property
+    def fraction(self) -> float | None:
+        """How much has been handed over; `None` where no end is known."""
+        return min(1.0, self._bytes / self._total_bytes) if self._total_bytes else None
+
+
+@contextmanager
+def shown(engine: Engine, feed: Metered) -> Iterator[None]:
+    """Keep a line on standard error up to date, and take it away in the end."""
+    task = asyncio.ensure_future(_keep_up_to_date(engine, feed))
+    try:
+        yield
+    finally:
+        task.cancel()
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+async def _keep_up_to_date(engine: Engine, feed: Metered) -> None:
+    with suppress(asyncio.CancelledError):
+        while True:
+            sys.stderr.write(f"\r{line(engine, feed)}\x1b[K")
+            sys.stderr.flush()
+            await asyncio.sleep(_TICK_SECONDS)
+
+
+def line(engine: Engine, feed: Metered) -> str:
+    """Return the line: a bar where the end is known, the count, the rate, trouble."""
+    health = engine.health
+    parts = [f"{health.read:,} events", f"{health.events_per_second:,.0f}/s"]
+    fraction = feed.fraction
+    if fraction is not None:
+        full = int(fraction * _WIDTH)
+        parts.insert(0, f"{'━' * full}{'─' * (_WIDTH - full)} {int(fraction * 100):3}%")
+    if health.dead_letters:
+        parts.append(f"{health.dead_letters:,} unusable")
+    if health.trouble:
+        parts.append(clean(health.trouble, 60))
+    return "  ".join(parts)

@@ -1,0 +1,93 @@
+"""The keys of a page, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from bcs_tui.format import DASH, fit
+from bcs_tui.screens.essay import Lines
+from bcs_tui.widgets.block import Block
+from bcs_tui.widgets.ink import Line
+from bcs_tui.widgets.line_view import LineView
+
+Keys = Sequence[tuple[str, str]]
+
+MOVING: Keys = (
+    ("j k   ↑ ↓", "down, up"),
+    ("g G   Home End", "first, last"),
+    ("^d ^u   PgDn PgUp", "half a screen, a screen"),
+    ("Esc", "clear the filter, else go back"),
+    ("q", "go back; from a first page, quit"),
+)
+EVERYWHERE: Keys = (
+    ("1  2  3", "fleet, events, dead letters"),
+    (":   ctrl+p", "command, command palette"),
+    ("y", "copy the id"),
+    ("T", "dark or light"),
+    ("?   F1", "these keys"),
+    ("ctrl+q", "quit"),
+)
+REPLAY: Keys = (
+    ("space   p", "pause, go on"),
+    (",   .", "one event back, forward"),
+    ("← →", "5 seconds back, forward (in the essay grid: shift, a minute)"),
+    ("<   >", "slower, faster"),
+    ("t", "go to a time or a percentage"),
+    ("L", "go to the end"),
+    ("o", "start over at the end, or not"),
+    ("Tab, then 0…9", "go to tenths of the recording"),
+)
+STATES: Keys = (
+    ("✓ done", "every essay completed"),
+    ("▸ running", "the phase is being worked on"),
+    ("· pending", "nothing has come yet"),
+    ("✗ failed", "an essay failed, or the batch did"),
+    ("▴ problems", "goes on or ended, with failures"),
+    ("! stalled", "should move and does not"),
+    (f"{DASH} skipped", "its phase ended without it"),
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """What the keys of the page below do."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "dismiss", show=False)
+    ]
+    AUTO_FOCUS = "LineView"
+
+    def __init__(self, title: str, keys: Keys) -> None:
+        super().__init__()
+        self._title = title
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        lines = Lines()
+        lines.take(help_lines(self._title, self._keys))
+        yield LineView(lines, id="help", cursor=False)
+        yield Block(id="help-keys")
+
+    def on_mount(self) -> None:
+        self.query_one("#help-keys", Block).show(
+            lambda _width: [[("   Esc", "accent"), (" closes this", "muted")]]
+        )
+
+
+def help_lines(title: str, keys: Keys) -> list[Line]:
+    """Return the help text of a page."""
+    lines: list[Line] = []
+    for heading, section in (
+        (title, keys),
+        ("Moving", MOVING),
+        ("Everywhere", EVERYWHERE),
+        ("Replay", REPLAY),
+        ("What the signs mean", STATES),
+    ):
+        lines += [[], [(f"   {heading}", "strong")]]
+        lines += [[(f"   {fit(key, 20)}", "accent"), (text, "")] for key, text in section]
+    return lines

@@ -1,0 +1,86 @@
+"""The top line: what is going on, where from and where to, can it be trusted, what time is it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bcs_tui.format import clean, clock, compact, count, duration, fit
+from bcs_tui.widgets.ink import Line, Piece, fitting, spread, width_of, wrapped
+from engine import Mode, View
+
+_BADGES = {
+    Mode.STARTING: "badge-calm",
+    Mode.LIVE: "badge-live",
+    Mode.REPLAY: "badge-calm",
+    Mode.PAUSED: "badge-hold",
+    Mode.ENDED: "badge-calm",
+    Mode.RETRYING: "badge-alert",
+    Mode.FAILED: "badge-alert",
+}
+
+
+def health(view: View, title: str, width: int, *, behind: bool = False) -> list[Line]:
+    """Return the top line; what counts trouble comes before what is merely interesting.
+
+    Args:
+        view: The newest picture.
+        title: What the dashboard was started as.
+        width: In cells.
+        behind: Whether the terminal is too slow for the frames.
+    """
+    state = view.health
+    badge: list[Piece] = [(f" {state.mode.upper()} ", _BADGES[state.mode])]
+    time: list[Piece] = [(f"{clock(view.now)} ", "strong"), ("UTC ", "muted")]
+    if width < 70:
+        time = [(f"{clock(view.now)}Z ", "strong")]
+    name: list[Piece] = [(f" {clean(title, 40)} ", "strong")] if width >= 100 else [(" ", "")]
+    room = width - width_of(badge) - width_of(time) - width_of(name) - 5
+    return [
+        spread([*name, *badge, ("  ", ""), *fitting(_parts(view, behind, room), room)], time, width)
+    ]
+
+
+def _parts(view: View, behind: bool, room: int) -> Sequence[Line]:
+    state = view.health
+    way: Line = [
+        (clean(state.feed, 24 if room < 90 else 48), ""),
+        (" → ", "muted"),
+        (clean(state.backend, 24), ""),
+    ]
+    parts: list[Line] = [way]
+    if state.dead_letters:
+        parts.append([(f"dead {count(state.dead_letters)} !", "failed")])
+    if behind:
+        parts.append([("rendering behind !", "warn")])
+    if view.replay is None:
+        late = state.lag_seconds is not None and state.lag_seconds > 30
+        lag = duration(state.lag_seconds)
+        parts.append([("lag ", "muted"), (lag + (" !" if late else ""), "warn" if late else "")])
+    parts.append(
+        [(fit(compact(int(state.events_per_second)), 5, right=True), ""), (" ev/s", "muted")]
+    )
+    for name, number in (
+        ("read", state.read),
+        ("applied", state.applied),
+        ("ignored", state.ignored),
+        ("dup", state.duplicates),
+    ):
+        parts.append([(f"{name} ", "muted"), (compact(number), "")])
+    if state.in_flight:
+        parts.append([("in flight ", "muted"), (compact(state.in_flight), "")])
+    return parts
+
+
+_MOST_TROUBLE = 3
+
+
+def trouble(view: View, width: int) -> list[Line]:
+    """Return the lines that say what is wrong, or none."""
+    state = view.health
+    text, ink = clean(state.trouble, 400), "failed"
+    if not text and state.notices:
+        text, ink = clean(state.notices[-1], 400), "warn"
+    if not text:
+        return []
+    lines = wrapped(text, ink, max(10, width - 4))[:_MOST_TROUBLE]
+    return [[(" ! " if number == 0 else "   ", ink), *line] for number, line in enumerate(lines)]
