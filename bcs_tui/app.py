@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 
 from bcs_tui import terminal
 from bcs_tui.format import Glyph, clean
@@ -47,7 +47,7 @@ class BcsApp(App[None]):
     def __init__(self, engine: Engine, title: str, *, ascii_only: bool = False) -> None:
         super().__init__()
         self.engine = engine
-        self._backstop = Backstop()
+        self._backstop, self._colourless = Backstop(), NoColor()
         self._changed: set[str] = set()
         self._behind = False
         self._interrupted_at = float("-inf")
@@ -125,7 +125,9 @@ class BcsApp(App[None]):
     # --- what is Textual's, done our way ---------------------------------------------------
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._backstop]
+        # Textual's own answer to NO_COLOR is greys, which are colours as well.
+        colours = [self._colourless] if self.no_color else []
+        return [*super().get_line_filters(), *colours, self._backstop]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return (DARK if self.current_theme.dark else LIGHT).variables

@@ -297,6 +297,11 @@ class Engine:
             dict(account.ignored_types),
         )
 
+    @property
+    def batch_count(self) -> int:
+        """How many batches are known."""
+        return len(self._projection)
+
     def row(self, batch_id: str) -> BatchRow | None:
         """Return the row of a batch in the newest picture."""
         return self._view.batches.get(batch_id) if self._view else None

@@ -81,6 +81,9 @@ class Projection:
         self._wakes: list[tuple[datetime, str]] = []
         self.grid: Grid | None = None
 
+    def __len__(self) -> int:
+        return len(self._models)
+
     def load(self, records: Iterable[BatchRecord]) -> None:
         """Take over batches as the repository knows them."""
         for record in records:

@@ -106,12 +106,6 @@ class Timeline:
         if self._stopped:
             raise FeedError("the replay has stopped; start it anew to move in it")
 
-    def start_over(self) -> None:
-        """Ask for the beginning without waiting for it."""
-        self.target = 0
-        self._arrived.clear()
-        self._asked.set()
-
     async def moved(self) -> None:
         """Wait at the end until somebody asks for a place, or to go on."""
         await self._asked.wait()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bcs_tui.app import BcsApp
 from engine.backends.mock import MockBatchStateRepository
 from engine.clock import ManualClock
 from engine.engine import Engine
+from engine.feeds.replay import ReplayClock, ReplayFeed
 from engine.feeds.simulator import SimulatorFeed
 from engine.models import EssayState
 from engine.repository import BatchStateRepository, DeadLetter
-from engine.view import BatchRow, Grid, Health, Mode, ReplayState, View
+from engine.view import BatchRow, Grid, Health, Mode, View
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 AFTERNOON = datetime(2026, 2, 3, 14, 2, 7, tzinfo=UTC)
@@ -28,6 +30,7 @@ class StillEngine:
     def __init__(self, view: View, repository: BatchStateRepository | None = None) -> None:
         self.clock = ManualClock(view.now)
         self.calls: list[tuple[Any, ...]] = []
+        self.looked_at: Collection[str] = ()
         self._repository = repository or MockBatchStateRepository(self.clock)
         self._view = view
         self._news = asyncio.Event()
@@ -52,6 +55,9 @@ class StillEngine:
             yield self._view
             await self._news.wait()
             self._news.clear()
+
+    def look_at(self, batch_ids: Collection[str]) -> None:
+        self.looked_at = batch_ids
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -105,31 +111,16 @@ def empty_view(now: datetime = AFTERNOON, **health: Any) -> View:
     return View(1, now, {}, frozenset(), Health(**parts))
 
 
-async def folded(lines: Iterable[bytes], clock: ManualClock) -> Engine:
-    """Return an engine that has taken these envelopes."""
-    engine = Engine(MockBatchStateRepository(clock), None, clock)
-    for line in lines:
-        await engine.submit(line)
-    return engine
-
-
-async def replayed(sample: str, fraction: float, *, paused: bool = True) -> StillEngine:
-    """Return a replay of a sample that stands at a part of it."""
-    lines = (SAMPLES / f"{sample}.jsonl").read_bytes().splitlines()
-    part = lines[: int(len(lines) * fraction)]
-    clock = ManualClock(AFTERNOON)
-    engine = await folded(part, clock)
-    times = [entry.event.time for entry in engine.view.log if hasattr(entry.event, "time")]
-    now = max(time for time in times if time is not None)
-    clock.set(now)
-    engine = await folded(part, clock)
-    start = now.replace(hour=8, minute=0, second=0, microsecond=0)
-    state = ReplayState(
-        paused, 60.0, False, len(part), len(lines), start, start + timedelta(hours=8), now
-    )
-    mode = Mode.PAUSED if paused else Mode.REPLAY
-    view = _still(engine.view, f"{sample}.jsonl", mode)
-    return StillEngine(msgspec.structs.replace(view, replay=state), engine.repository)
+async def replayed(sample: str, fraction: float) -> StillEngine:
+    """Return a paused replay of a sample that stands at a part of it."""
+    feed = ReplayFeed([SAMPLES / f"{sample}.jsonl"], speed=60.0, paused=True)
+    engine = Engine(MockBatchStateRepository(), feed, ReplayClock(feed))
+    running = asyncio.create_task(engine.run())
+    await engine.seek(fraction=fraction)
+    view = engine.view
+    running.cancel()
+    await feed.aclose()
+    return StillEngine(_still(view, feed.name, Mode.PAUSED), engine.repository)
 
 
 async def simulated(seed: int = 1) -> StillEngine:
@@ -144,7 +135,9 @@ async def simulated(seed: int = 1) -> StillEngine:
         except TimeoutError:
             break
     await feed.aclose()
-    engine = await folded(lines, clock)
+    engine = Engine(MockBatchStateRepository(clock), None, clock)
+    for line in lines:
+        await engine.submit(line)
     return StillEngine(_still(engine.view, feed.name, Mode.LIVE), engine.repository)
 
 
@@ -155,3 +148,18 @@ def _still(view: View, feed: str, mode: Mode) -> View:
         view.health, mode=mode, feed=feed, events_per_second=pace, lag_seconds=lag
     )
     return msgspec.structs.replace(view, health=health)
+
+
+async def drawn(app: BcsApp) -> None:
+    """Wait for what pages read, then draw what is due once a second."""
+    await until(lambda: all(worker.name in ("engine", "drawing") for worker in app.workers))
+    for _ in range(2):
+        app._second()
+        await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll until something holds."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 # what is waited for tells nobody
+            await asyncio.sleep(0.005)

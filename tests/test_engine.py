@@ -29,6 +29,7 @@ from engine.errors import FeedError, FeedUnavailable, NotFound, RepositoryUnavai
 from engine.events import Ignored, Rejected
 from engine.feeds.port import Envelope
 from engine.models import Fact
+from engine.projection import OTHERS_PER_VIEW
 from engine.repository import BatchStateRepository, DeadLetter, Recorded
 from engine.view import Health, LogEntry, Mode, View
 
@@ -206,8 +207,8 @@ async def test_an_unavailable_repository_gets_the_same_chunk_again() -> None:
 
 @pytest.mark.usefixtures("impatience")
 async def test_a_lost_answer_counts_nothing_twice_and_hides_nothing() -> None:
-    repository = Flaky("after")
-    engine = Engine(repository, ListFeed([registered("b1", ["e1"], 3), spellchecked("b1", "e2")]))
+    raws = [registered("b1", ["e1"], 3), spellchecked("b1", "e2")]
+    engine = Engine(Flaky("", "after"), ListFeed(raws))
     await engine.submit(spellchecked("b1", "e1"))
     await engine.open("b1")
     await engine.run()
@@ -391,13 +392,14 @@ async def test_a_stall_shows_although_nothing_happens() -> None:
     engine = Engine(MockBatchStateRepository(), clock=clock, stall_seconds=60)
     await engine.submit(requested("b1", "nlp"))
     views = engine.views(fps=1000)
-    row = (await anext(views)).batches["b1"]
-    assert row.stalled_since is None
+    for _ in range(2):
+        row = (await anext(views)).batches["b1"]
+        assert row.stalled_since is None
+    waiting = asyncio.ensure_future(anext(views))
+    await asyncio.sleep(0)
     clock.advance(60)
-    async with asyncio.timeout(10):
-        while row.stalled_since is None:
-            view = await anext(views)
-            row = view.batches["b1"]
+    view = await waiting
+    row = view.batches["b1"]
     assert (row.stalled_since, view.changed, view.now) == (START, {"b1"}, at(60))
     await views.aclose()
 
@@ -412,6 +414,23 @@ async def test_a_rate_that_silence_made_untrue_fades_from_the_views() -> None:
     async with asyncio.timeout(10):
         while (await anext(views)).health.events_per_second:
             clock.advance(4)
+    await views.aclose()
+
+
+async def test_what_is_out_of_sight_comes_without_further_news() -> None:
+    engine = Engine(MockBatchStateRepository(), clock=ManualClock(START))
+    names = [f"b{number:03}" for number in range(2 * OTHERS_PER_VIEW)]
+    for name in names:
+        await engine.submit(spellchecked(name, "e1"))
+    views = engine.views(fps=1000)
+    engine.look_at(names[-1:])
+    assert (await anext(views)).changed == set(names)
+    for name in names:
+        await engine.submit(spellchecked(name, "e2"))
+    view = await anext(views)
+    assert view.changed == {*names[:OTHERS_PER_VIEW], names[-1]}
+    assert view.batches[names[-1]].summary.seen == 2
+    assert (await anext(views)).changed == set(names) - view.changed
     await views.aclose()
 
 

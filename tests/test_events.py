@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from envelopes import START, at, document, encode, refs, spellchecked_document, stamp, vector
 
+from engine import payloads
 from engine.events import Event, Ignored, Rejected, checked_time, parse
 from engine.models import (
     COMPLETED,
@@ -21,7 +22,7 @@ from engine.models import (
     RegistrationFact,
     StepFact,
 )
-from engine.payloads import IGNORED_TYPES, PAYLOADS, Refused
+from engine.payloads import IGNORED_TYPES, PAYLOADS, Refused, identifier
 
 SYSTEM = {"timestamp": stamp(5), "error_info": {}}
 BASE = {"timestamp": stamp(5)}
@@ -415,6 +416,31 @@ def test_a_type_that_cannot_be_shown_is_refused(name: str) -> None:
     assert (event.reason, event.field) == ("identifier", "event_type")
 
 
+def test_a_result_of_one_step_may_not_speak_of_another() -> None:
+    data = {
+        **essay_update("nlp_success"),
+        "batch_id": "b1",
+        "corrections_made": 0,
+        "processing_duration_ms": 1,
+        "correction_metrics": {},
+    }
+    event = parse(encode(document("huleedu.essay.spellcheck.results.v1", data)))
+    assert isinstance(event, Rejected)
+    assert (event.reason, event.field) == ("status", "data.status")
+
+
+def test_ids_that_were_accepted_are_remembered_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remembered: dict[str, str] = {}
+    monkeypatch.setattr(payloads, "_accepted", remembered)
+    monkeypatch.setattr(payloads, "_MOST_ACCEPTED", 3)
+    names = [identifier("".join(["e", str(number)]), "field") for number in range(5)]
+    assert names == ["e0", "e1", "e2", "e3", "e4"]
+    assert list(remembered) == ["e3", "e4"]
+    assert identifier("".join("e4"), "field") is names[4]
+
+
 # The type is guessed at before decoding; a wrong guess must not matter.
 
 
@@ -434,6 +460,15 @@ def layouts(envelope: dict[str, Any]) -> list[bytes]:
 def test_how_json_is_laid_out_does_not_matter(number: int) -> None:
     envelope = spellchecked_document("b1", "e1")
     assert parse(layouts(envelope)[number]) == parse(encode(envelope))
+
+
+def test_a_wrong_guess_of_the_same_shape_is_noticed() -> None:
+    update = document("essay.status.updated.v1", essay_update("nlp_success"))
+    inside = {"x": {"event_type": "huleedu.essay.spellcheck.requested.v1"}}
+    event = parse(json.dumps(inside | update).encode())
+    assert event == parse(encode(update))
+    assert isinstance(event, Event)
+    assert [fact.step for fact in event.facts if isinstance(fact, StepFact)] == ["nlp"]
 
 
 def test_an_unknown_type_that_carries_a_known_envelope_is_ignored() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 from frames import FrameExtension, frame
-from stills import StillEngine, empty_view, replayed, simulated
+from stills import StillEngine, drawn, empty_view, replayed, simulated
 from syrupy.assertion import SnapshotAssertion
 
 from bcs_tui.app import BcsApp
@@ -81,15 +80,6 @@ async def test_frame(name: str, frames: SnapshotAssertion, monkeypatch: pytest.M
         for key in keys.split():
             await pilot.press(key)
         await pilot.pause()
-        await settled(app)
+        await drawn(app)
         await pilot.pause()
         assert frame(app) == frames(name=name)
-
-
-async def settled(app: BcsApp) -> None:
-    """Wait for what pages read, then draw what is due once a second."""
-    while any(worker.name not in ("engine", "drawing") for worker in app.workers):
-        await asyncio.sleep(0)
-    for _ in range(2):
-        app._second()
-        await asyncio.sleep(0)

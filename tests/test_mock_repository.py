@@ -119,3 +119,46 @@ async def test_a_checkpoint_is_not_changed_by_what_comes_after(
     repository.restore(now)
     assert [await repository.load_batch("b1"), await repository.essays("b1")] == after
     assert not any((await repository.record(later)).news)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        result(),
+        result(outcome=1, seconds=9),
+        EssaysFact("b1", ("e1",), START + timedelta(seconds=9), "a.txt"),
+        EssaysFact("b1", ("e1",), START),
+    ],
+)
+async def test_what_changes_nothing_keeps_nothing_alive(
+    repository: MockBatchStateRepository, clock: ManualClock, same: Fact
+) -> None:
+    await repository.record([result(), EssaysFact("b1", ("e1",), START, "a.txt")])
+    clock.advance(6 * DAY)
+    await repository.record([same])
+    clock.advance(DAY)
+    assert await repository.summaries() == []
+
+
+async def test_a_file_name_that_changes_keeps_its_essay_alive(
+    repository: MockBatchStateRepository, clock: ManualClock
+) -> None:
+    await repository.record([result(), EssaysFact("b1", ("e1",), START, "a.txt")])
+    clock.advance(6 * DAY)
+    await repository.record([EssaysFact("b1", ("e1",), START, "b.txt")])
+    clock.advance(DAY)
+    [essay] = await repository.essays("b1")
+    assert (essay.file_name, list(essay.steps)) == ("b.txt", ["spellcheck"])
+
+
+async def test_going_back_does_not_delay_what_expires_there(
+    repository: MockBatchStateRepository, clock: ManualClock
+) -> None:
+    await repository.record([result()])
+    then = repository.checkpoint()
+    clock.advance(5 * DAY)
+    await repository.record([result(seconds=5)])
+    clock.advance(3 * DAY)
+    assert (await repository.batch_record("b1")).seen == 1
+    repository.restore(then)
+    assert await repository.summaries() == []

@@ -27,7 +27,12 @@ from engine.models import (
     summarize,
 )
 from engine.pipelines import phases_of
-from engine.projection import STALL_SECONDS, WHOLE_BATCH_STALL_SECONDS, Projection
+from engine.projection import (
+    OTHERS_PER_VIEW,
+    STALL_SECONDS,
+    WHOLE_BATCH_STALL_SECONDS,
+    Projection,
+)
 from engine.repository import BatchColumns, Change
 from engine.view import BatchRow, Grid
 
@@ -217,6 +222,35 @@ def test_remaining_times_are_refreshed_and_wakes_do_not_pile_up() -> None:
     assert projection.next_wake == at(20)
     assert projection.rows(at(19))[1] == frozenset()
     assert projection.rows(at(20))[1] == {"b1"}
+
+
+def test_what_nobody_looks_at_is_shown_later_but_is_shown() -> None:
+    names = [f"b{number:03}" for number in range(3 * OTHERS_PER_VIEW)]
+    projection = Projection()
+    projection.apply([change for name in names for change in asked(name)])
+    first, changed = projection.rows(at(0), [])
+    assert changed == set(names), "what was never shown is shown at once"
+
+    projection.apply([result(1, batch_id=name) for name in names])
+    wanted = {names[-1], "unheard of"}
+    rows, changed = projection.rows(at(1), wanted)
+    assert changed == {*names[:OTHERS_PER_VIEW], names[-1]}
+    assert rows[names[-2]] is first[names[-2]]
+    while projection.is_dirty:
+        more = projection.rows(at(1), wanted)[1]
+        assert more
+        assert not more & changed
+        changed |= more
+    assert changed == set(names)
+    assert {row.summary.seen for row in projection.rows(at(1))[0].values()} == {1}
+
+
+def test_a_batch_that_is_forgotten_goes_from_the_rows_whoever_looks() -> None:
+    projection = Projection()
+    projection.apply([*asked("b1"), *asked("b2")])
+    projection.rows(at(0))
+    projection.forget(["b1"])
+    assert list(projection.rows(at(0), ["b2"])[0]) == ["b2"]
 
 
 # Going back

@@ -125,7 +125,7 @@ async def test_going_to_the_same_place_does_nothing() -> None:
     async with replaying(feed := Tape(RAWS)) as engine:
         await engine.seek(index=50)
         moves: list[int] = []
-        feed.move = moves.append  # type: ignore[method-assign] # to see whether it is called
+        feed.move = moves.append
         await engine.seek(index=50)
         await engine.seek(index=90)
         assert moves == []
@@ -144,7 +144,7 @@ async def test_places_by_time_by_part_and_out_of_range() -> None:
             ({"index": 10**9}, END),
             ({"index": -4}, 0),
         ]:
-            await engine.seek(**place)  # type: ignore[arg-type] # one of three names
+            await engine.seek(**place)
             assert engine.health.read == index
             replay = engine.view.replay
             assert replay is not None
@@ -193,7 +193,7 @@ async def test_a_loop_begins_with_nothing() -> None:
             reads.append(engine.health.read)
             await acknowledge()
 
-        tape.acknowledge = note  # type: ignore[method-assign] # to watch from inside
+        tape.acknowledge = note
         engine.set_loop(True)
         await until(lambda: reads.count(END) == 2)
         engine.set_loop(False)
@@ -270,6 +270,16 @@ async def test_another_place_may_be_asked_for_on_the_way() -> None:
             await asyncio.gather(*asked)
             assert engine.health.read == other
             assert await state_of(engine) == await played_straight(other)
+
+
+async def test_a_recording_that_is_shorter_than_it_was_is_left_at_its_end() -> None:
+    class Cut(Tape):
+        async def read(self) -> Any:
+            return None if self.index >= 20 else await super().read()
+
+    async with replaying(Cut(RAWS)) as engine:
+        await engine.seek(index=50)
+        assert engine.health.read == 21
 
 
 async def test_whoever_waits_is_told_when_the_engine_stops() -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 10.0
 """How long an unavailable backend is tried again; with `--follow` there is no limit."""
 
+CHUNK_SIZE = 5000
+"""Events per transaction: a commit that reaches the disk costs as much as a thousand events."""
+
 _UNTRUSTWORTHY = 7
 
 
@@ -61,7 +64,7 @@ def _feed(arguments: argparse.Namespace) -> Metered:
         raise SettingsError(f"{source}: Redis feeds are not available in this version; name a file")
     if source == "-":
         return Metered(StdinFeed())
-    feed = JsonlFeed(source, arguments.follow)
+    feed = JsonlFeed(source, arguments.follow, chunk_size=CHUNK_SIZE)
     return Metered(feed, None if arguments.follow else os.path.getsize(source))
 
 
@@ -73,7 +76,7 @@ def _print(engine: Engine, seconds: float, as_document: bool) -> None:
         "ignored": health.ignored,
         "duplicates": health.duplicates,
         "dead_letters": health.dead_letters,
-        "batches": len(engine.view.batches),
+        "batches": engine.batch_count,
         "seconds": round(seconds, 3),
         "events_per_second": round(health.read / seconds, 1) if seconds else 0.0,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 from textual import on
@@ -95,6 +95,9 @@ class BatchScreen(Page):
         self._show_counts(view)
         self._show_legend()
         self._show_cursor()
+
+    def batches_on_screen(self) -> Collection[str]:
+        return (self.batch_id,)
 
     def second(self) -> None:
         if not self.essays.is_settled:

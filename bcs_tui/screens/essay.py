@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -89,6 +89,9 @@ class EssayScreen(Page):
             self._seen = row
             self.action_reload()
         self._draw()
+
+    def batches_on_screen(self) -> Collection[str]:
+        return (self.batch_id,)
 
     def second(self) -> None:
         row = self.view.batches.get(self.batch_id) if self.view else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import on
@@ -18,7 +18,7 @@ from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.event_log import line_of
 from bcs_tui.widgets.fleet_table import ORDERS, FleetRows
 from bcs_tui.widgets.focus import focus
-from bcs_tui.widgets.ink import Line, wrapped
+from bcs_tui.widgets.ink import Line
 from bcs_tui.widgets.line_view import LineView
 from bcs_tui.widgets.preview import preview
 from bcs_tui.widgets.prompt import Prompt
@@ -75,7 +75,8 @@ class FleetScreen(Page):
         known = self.rows.known
         if changed is None or len(view.batches) < len(known):
             changed = [name for name, row in view.batches.items() if known.get(name) is not row]
-        changed = list(changed)
+        # A replay that went back may have taken away what changed before.
+        changed = [name for name in changed if name in view.batches]
         self._count(view.batches, changed)
         self.rows.take(view.batches, changed, view.now)
         if not self.rows.is_settled and (not len(self.rows) or self.may_settle()):
@@ -90,7 +91,10 @@ class FleetScreen(Page):
         )
         self._show_selected()
         self.set_class(not len(self.rows), "-nothing")
-        self.empty.show(lambda width: self._empty(view, width))
+        self.empty.show(lambda _width: self._empty(view))
+
+    def batches_on_screen(self) -> Collection[str]:
+        return (*self.table.visible_keys(), self.table.key or "")
 
     def _count(self, rows: Mapping[str, BatchRow], changed: Sequence[str]) -> None:
         """Keep count of the states, at a cost that follows what changed."""
@@ -140,7 +144,7 @@ class FleetScreen(Page):
         place = f"  {self.table.cursor + 1:,}/{shown:,}" if shown else ""
         return parts, [(order, "muted"), (place, "")]
 
-    def _empty(self, view: View, width: int) -> list[Line]:
+    def _empty(self, view: View) -> list[Line]:
         if self.rows.filter.terms and view.batches:
             return [
                 [("   No batch matches ", ""), (clean(self.rows.filter.text, 60), "accent")],
@@ -150,12 +154,10 @@ class FleetScreen(Page):
         feed, backend = clean(state.feed, 60), clean(state.backend, 40)
         if state.trouble:
             word = "Trying again" if state.mode is Mode.RETRYING else "Stopped"
-            text = wrapped(clean(state.trouble, 600), "", min(width, 100) - 6)
-            hint = "q quits; nothing that was read is lost"
             return [
                 [(f"   {word}", "failed")],
-                *([("   ", ""), *line] for line in text),
-                [(f"   {hint}", "muted")],
+                [("   The line at the top says why and what to do.", "")],
+                [(f"   {count(state.read)} events were read; q quits.", "muted")],
             ]
         return [
             [("   No batch yet", "strong")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from textual import on
@@ -14,7 +14,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from bcs_tui.format import Glyph, clean
-from bcs_tui.screens.replaying import Replaying
+from bcs_tui.screens.replaying import REPLAY_BINDINGS, Replaying
 from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.health_bar import health, trouble
 from bcs_tui.widgets.ink import Line, fitting, spread, width_of
@@ -51,6 +51,7 @@ class Page(Replaying, Screen[None]):
         (38, "-tall"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
+        *REPLAY_BINDINGS,
         Binding("escape", "escape", show=False),
         Binding("slash", "filter", show=False),
         Binding("colon", "command", show=False),
@@ -97,6 +98,10 @@ class Page(Replaying, Screen[None]):
         """Draw a view; `changed` is `None` when views were missed."""
         raise NotImplementedError
 
+    def batches_on_screen(self) -> Collection[str]:
+        """Return the batches that have to be up to date in every frame."""
+        return ()
+
     # --- one view --------------------------------------------------------------------------
 
     def show(self, view: View, changed: Iterable[str] | None, *, behind: bool = False) -> None:
@@ -108,6 +113,7 @@ class Page(Replaying, Screen[None]):
         with self.app.batch_update():
             self._show_frame(view)
             self.update_view(view, changed)
+        self.context.engine.look_at(self.batches_on_screen())
 
     def _show_frame(self, view: View) -> None:
         title = self.context.title
@@ -142,7 +148,7 @@ class Page(Replaying, Screen[None]):
             return [(" ", ""), *self._said]
         hints = [*self.HINTS, ("?", "help")]
         if self.view is not None and self.view.replay is not None:
-            hints[-1:-1] = [("space", "pause"), (", .", "step"), ("← →", "5 s"), ("< >", "speed")]
+            hints[1:1] = [("space", "pause"), (", .", "step"), ("← →", "5 s"), ("< >", "speed")]
         parts: list[Line] = [[(key, "accent"), (f" {label}", "muted")] for key, label in hints]
         shown = fitting([parts[-1], *parts[:-1]], width - 2)
         return [(" ", ""), *shown]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Final
 
-from textual import on
 from textual.binding import Binding, BindingType
 
 from bcs_tui.widgets.replay_bar import ReplayBar, next_speed, speed_text
@@ -18,26 +17,27 @@ if TYPE_CHECKING:
 _SKIP_SECONDS = 5
 
 
+REPLAY_BINDINGS: Final[list[BindingType]] = [
+    Binding("space,p", "pause", show=False),
+    Binding("full_stop", "step_events(1)", show=False),
+    Binding("comma", "step_events(-1)", show=False),
+    Binding("left", f"skip(-{_SKIP_SECONDS})", show=False),
+    Binding("right", f"skip({_SKIP_SECONDS})", show=False),
+    Binding("shift+left", "skip(-60)", show=False),
+    Binding("shift+right", "skip(60)", show=False),
+    Binding("less_than_sign", "speed(-1)", show=False),
+    Binding("greater_than_sign", "speed(1)", show=False),
+    Binding("t", "ask_time", show=False),
+    Binding("L", "seek_part(1.0)", show=False),
+    Binding("o", "loop", show=False),
+]
+
+
 class Replaying:
     """Moves about in a recording; part of every page, without effect where nothing is replayed."""
 
     context: Context
     view: View | None
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,p", "pause", show=False),
-        Binding("full_stop", "step_events(1)", show=False),
-        Binding("comma", "step_events(-1)", show=False),
-        Binding("left", f"skip(-{_SKIP_SECONDS})", show=False),
-        Binding("right", f"skip({_SKIP_SECONDS})", show=False),
-        Binding("shift+left", "skip(-60)", show=False),
-        Binding("shift+right", "skip(60)", show=False),
-        Binding("less_than_sign", "speed(-1)", show=False),
-        Binding("greater_than_sign", "speed(1)", show=False),
-        Binding("t", "ask_time", show=False),
-        Binding("L", "seek_part(1.0)", show=False),
-        Binding("o", "loop", show=False),
-    ]
 
     def say(self, text: str, ink: str = "") -> None:
         raise NotImplementedError
@@ -102,8 +102,7 @@ class Replaying:
         if self.replay:
             self.ask("goto", "go to", hint="13:58, 13:58:20, 2026-02-03 13:58 (UTC) or 40%")
 
-    @on(ReplayBar.Sought)
-    async def _sought(self, event: ReplayBar.Sought) -> None:
+    async def on_replay_bar_sought(self, event: ReplayBar.Sought) -> None:
         await self.action_seek_part(event.fraction)
 
     def go_to(self, text: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from rich.cells import cell_len
+
 from bcs_tui.format import Glyph, clean, clock, duration, fit
-from bcs_tui.widgets.ink import Line, Piece, clip, fitting, joined, width_of
+from bcs_tui.widgets.ink import Line, Piece, clip, fitting
 from bcs_tui.widgets.states import INK_OF, disagreement, mark, state_of, step_state
 from engine import BatchRow, StepCounts, dependencies
 
@@ -15,14 +17,13 @@ def focus(row: BatchRow, now: datetime, glyphs: Glyph, width: int) -> list[Line]
     """Return the lines for a batch."""
     summary = row.summary
     state = state_of(row)
-    about: list[Line] = [
-        [mark(state, glyphs), (f" {clean(summary.batch_id, 60)}", "strong")],
-        [(why(row, now), INK_OF[state])],
-    ]
-    if width_of(joined(about)) >= width:
-        about[0] = [mark(state, glyphs), (f" {fit(clean(summary.batch_id), 12)}", "strong")]
+    name, reason = clean(summary.batch_id, 80), why(row, now)
+    room = max(12, width - 6 - cell_len(reason))
+    if cell_len(name) > room:
+        name = fit(name, room)
+    about: Line = [mark(state, glyphs), (f" {name}   ", "strong"), (reason, INK_OF[state])]
     return [
-        [(" ", ""), *clip(joined(about), width - 1)],
+        [(" ", ""), *clip(about, width - 1)],
         [("   ", ""), *fitting(_steps(row, glyphs), width - 3)],
         [("   ", ""), *fitting(_facts(row, now), width - 3)],
     ]

@@ -158,6 +158,10 @@ class LineView(ScrollView, inherit_bindings=False):
         last = min(top + height, len(rows))
         return [(rows.key(i), self._ground(i), rows.sight(i)) for i in range(top, last)]
 
+    def visible_keys(self) -> list[str]:
+        """Return the keys of the rows on screen."""
+        return [key for key, _, _ in self._screenful]
+
     def _ground(self, index: int) -> str:
         if index != self.cursor or not self._has_cursor:
             return ""

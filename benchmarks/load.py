@@ -1,0 +1,96 @@
+"""The dashboard under a load of its own making: run by `dashboard.py` in a pseudo-terminal.
+
+Arguments: batches, essays per batch, events per second, and the file that is told when how
+many events had been handed over (monotonic nanoseconds and count, a line each).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("TEXTUAL_FPS", "120")
+
+from bcs_tui.app import run_dashboard
+from engine import Engine, Envelope, Feed, SystemClock
+from engine.backends.mock import MockBatchStateRepository
+from engine.models import RegistrationFact
+
+_RESULT = (
+    b'{"event_id": "00000000-0000-4000-8000-%012d", "event_type": '
+    b'"huleedu.batch.spellcheck.phase.completed.v1", "event_timestamp": "%s", '
+    b'"source_service": "spell-checker-service", "schema_version": 1, "correlation_id": '
+    b'"16085cb5-8d00-4455-86f9-78ed61dc3adc", "data_schema_uri": null, "data": {"entity_id": '
+    b'"%s", "batch_id": "%s", "correlation_id": "16085cb5-8d00-4455-86f9-78ed61dc3adc", '
+    b'"status": "completed", "corrected_text_storage_id": "2f8ac72338d345408f91971a517853c1", '
+    b'"error_code": null, "processing_duration_ms": 1581, "timestamp": "%s"}, "metadata": {}}'
+)
+
+
+def batch_id(number: int) -> str:
+    return f"{number:08x}-b247-4158-a83b-ba51bea27dc0"
+
+
+def essay_id(batch: int, number: int) -> str:
+    return f"{batch:08x}-{number:04x}-4952-8d4f-{number:012x}"
+
+
+class Load(Feed):
+    """Results at a steady rate, round robin over all batches."""
+
+    name = "load"
+
+    def __init__(self, batches: int, essays: int, rate: float, told: str) -> None:
+        self._ids = [
+            (essay_id(batch, number).encode(), batch_id(batch).encode())
+            for number in range(min(essays, 4))
+            for batch in range(batches)
+        ]
+        self._rate = rate
+        self._told = Path(told)
+        self._handings: list[str] = []
+        self._start = 0.0
+        self._handed = 0
+
+    async def read(self) -> list[Envelope] | None:
+        if not self._start:
+            self._start = time.monotonic()
+        due = 0
+        while due <= 0:  # like a socket: what has come in since the last look
+            await asyncio.sleep(0.005 if self._rate else 3600)
+            due = int((time.monotonic() - self._start) * self._rate) - self._handed
+        stamp = datetime.now(UTC).isoformat().encode()
+        ids, size = self._ids, len(self._ids)
+        chunk = []
+        for number in range(self._handed, self._handed + min(due, 1000)):
+            essay, batch = ids[number % size]
+            chunk.append(Envelope(_RESULT % (number, stamp, essay, batch, stamp), str(number)))
+        self._handed += len(chunk)
+        self._handings.append(f"{time.monotonic_ns()} {self._handed}\n")
+        if len(self._handings) >= 100:
+            with self._told.open("a") as file:
+                file.writelines(self._handings)
+            self._handings.clear()
+        return chunk
+
+    async def aclose(self) -> None:
+        """Nothing was opened."""
+
+
+async def main() -> int:
+    batches, essays, rate = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    repository = MockBatchStateRepository()
+    now = datetime.now(UTC)
+    for batch in range(batches):
+        ids = tuple(essay_id(batch, number) for number in range(essays))
+        await repository.record([RegistrationFact(batch_id(batch), essays, ids, now, "load")])
+    engine = Engine(repository, Load(batches, essays, rate, sys.argv[4]), SystemClock())
+    return await run_dashboard(engine, "load")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
