@@ -336,9 +336,12 @@ class Engine:
     # --- replay ----------------------------------------------------------------------------
 
     def pause(self, paused: bool) -> None:
-        """Stop the replay or let it go on."""
-        self._recorded().pause(paused)
-        if self._mode in (Mode.REPLAY, Mode.PAUSED):
+        """Stop the replay or let it go on; from its end it goes on at the beginning."""
+        timeline = self._recorded()
+        timeline.pause(paused)
+        if self._mode is Mode.ENDED and not paused:
+            timeline.start_over()
+        elif self._mode in (Mode.REPLAY, Mode.PAUSED):
             self._go(self._running_mode())
 
     def set_speed(self, speed: float | None) -> None:

@@ -14,17 +14,11 @@ from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from engine.bounds import MAX_ID_LENGTH, Refused, bounded_object
+from engine.essay_results import Context
 from engine.feeds.port import MAX_EVENT_BYTES
 from engine.models import Fact
-from engine.payloads import (
-    IGNORED_TYPES,
-    MAX_ID_LENGTH,
-    PAYLOADS,
-    Context,
-    Payload,
-    Refused,
-    bounded_object,
-)
+from engine.payloads import IGNORED_TYPES, PAYLOADS, Payload
 
 SCHEMA_VERSION: Final = 1
 """The newest envelope version that is understood."""

@@ -106,6 +106,13 @@ class Timeline:
         if self._stopped:
             raise FeedError("the replay has stopped; start it anew to move in it")
 
+    def start_over(self) -> None:
+        """Ask for the beginning, to play on from there, without waiting for it."""
+        self._paused = False
+        self.target = 0
+        self._arrived.clear()
+        self._asked.set()
+
     async def moved(self) -> None:
         """Wait at the end until somebody asks for a place, or to go on."""
         await self._asked.wait()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from envelopes import START, at, document, encode, refs, spellchecked_document, stamp, vector
 
-from engine import payloads
+from engine import bounds
+from engine.bounds import Refused, identifier
 from engine.events import Event, Ignored, Rejected, checked_time, parse
 from engine.models import (
     COMPLETED,
@@ -22,7 +23,7 @@ from engine.models import (
     RegistrationFact,
     StepFact,
 )
-from engine.payloads import IGNORED_TYPES, PAYLOADS, Refused, identifier
+from engine.payloads import IGNORED_TYPES, PAYLOADS
 
 SYSTEM = {"timestamp": stamp(5), "error_info": {}}
 BASE = {"timestamp": stamp(5)}
@@ -433,8 +434,8 @@ def test_ids_that_were_accepted_are_remembered_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remembered: dict[str, str] = {}
-    monkeypatch.setattr(payloads, "_accepted", remembered)
-    monkeypatch.setattr(payloads, "_MOST_ACCEPTED", 3)
+    monkeypatch.setattr(bounds, "_accepted", remembered)
+    monkeypatch.setattr(bounds, "_MOST_ACCEPTED", 3)
     names = [identifier("".join(["e", str(number)]), "field") for number in range(5)]
     assert names == ["e0", "e1", "e2", "e3", "e4"]
     assert list(remembered) == ["e3", "e4"]

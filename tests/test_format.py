@@ -40,7 +40,8 @@ def test_compact_fits_five_characters_and_never_rounds_up(number: int, shown: st
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(None, "-"), (float("nan"), "-"), (float("inf"), "-"), (-5, "0.0s"), (1.13, "1.1s"),
-     (9.94, "9.9s"), (9.96, "9s"), (48, "48s"), (60, "1m00"), (218, "3m38"), (3_720, "1h02m"), (183_600, "2d03h")],
+     (9.94, "9.9s"), (9.96, "9s"), (48, "48s"), (60, "1m00"), (218, "3m38"),
+     (3_720, "1h02m"), (183_600, "2d03h")],
 )  # fmt: skip
 def test_durations(seconds: float | None, shown: str) -> None:
     assert f.duration(seconds) == shown

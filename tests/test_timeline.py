@@ -352,3 +352,15 @@ async def test_the_clock_of_a_replay_goes_back_with_it() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await feed.aclose()
+
+
+async def test_play_at_the_end_begins_anew() -> None:
+    tape = Tape(RAWS)
+    async with replaying(tape) as engine:
+        await engine.seek(index=END)
+        engine.pause(False)
+        await until(lambda: engine.health.mode is Mode.ENDED)
+        engine.pause(False)
+        await until(lambda: engine.health.read < END)
+        await until(lambda: engine.health.mode is Mode.ENDED)
+        assert await state_of(engine) == await played_straight(END)

@@ -11,9 +11,9 @@ from envelopes import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.bounds import MAX_METADATA_BYTES
 from engine.events import Event, Ignored, Rejected, parse
 from engine.models import StepFact
-from engine.payloads import MAX_METADATA_BYTES
 
 REASONS = {
     "json", "not_utf8", "not_object", "too_large", "depth", "number", "nul", "type", "status",
