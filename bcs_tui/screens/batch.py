@@ -15,6 +15,7 @@ from bcs_tui.screens.essay import EssayScreen
 from bcs_tui.screens.page import Context, Page
 from bcs_tui.widgets import phase_strip
 from bcs_tui.widgets.block import Block
+from bcs_tui.widgets.essay_cells import state_in
 from bcs_tui.widgets.essay_grid import EssayGrid
 from bcs_tui.widgets.essay_list import EssayRows
 from bcs_tui.widgets.focus import why
@@ -162,7 +163,7 @@ class BatchScreen(Page):
         parts: list[Line] = [[(f" {clean(essay_id, 80)}", "strong")], [(place, "muted")]]
         outcomes = essays.outcomes()
         for number, step in enumerate(essays.steps):
-            state = essays.state_in(step, outcomes.get(step.step, 0))
+            state = state_in(step, outcomes.get(step.step, 0))
             name_ink = "strong" if number == essays.step_cursor else "muted"
             parts.append(
                 [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bcs_tui.format import TIMES
-from bcs_tui.widgets.fleet_table import ORDERS
+from bcs_tui.widgets.fleet_orders import ORDERS
 
 if TYPE_CHECKING:
     from bcs_tui.screens.page import Page

@@ -16,7 +16,8 @@ from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.page import Context, Page
 from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.event_log import line_of
-from bcs_tui.widgets.fleet_table import ORDERS, FleetRows
+from bcs_tui.widgets.fleet_orders import ORDERS
+from bcs_tui.widgets.fleet_table import FleetRows
 from bcs_tui.widgets.focus import focus
 from bcs_tui.widgets.ink import Line
 from bcs_tui.widgets.line_view import LineView

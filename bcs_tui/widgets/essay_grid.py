@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -12,36 +12,11 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from bcs_tui.format import Glyph, clean, fit
+from bcs_tui.format import Glyph
 from bcs_tui.theme import INK_CLASSES
-from bcs_tui.widgets.ink import EMPTY, Ink, Line, Piece
-from bcs_tui.widgets.states import INK_OF, step_state
-from engine import Grid, Outcome, StepCounts
-
-GROUP: Final = 10
-"""So many essays stand together; the ruler counts in these."""
-
-_LABEL: Final = 18
-
-
-def worst_first(grid: Grid, steps: Sequence[str]) -> list[int]:
-    """Return the positions of all essays: failed, then unfinished, then done."""
-    count = len(grid.essay_ids)
-    columns = [grid.outcomes.get(step) or bytes(count) for step in steps]
-    if not columns:
-        return list(range(count))
-    ranks: dict[tuple[int, ...], tuple[int, int, int]] = {}
-    keys = []
-    for outcomes in zip(*columns, strict=True):
-        rank = ranks.get(outcomes)
-        if rank is None:
-            failed = outcomes.count(Outcome.FAILED)
-            pending = outcomes.count(Outcome.PENDING)
-            rank = ranks[outcomes] = (0 if failed else 1 if pending else 2, -failed, -pending)
-        keys.append(rank)
-    order = {rank: place for place, rank in enumerate(sorted(set(ranks.values())))}
-    places = [order[rank] for rank in keys]
-    return sorted(range(count), key=places.__getitem__)
+from bcs_tui.widgets.essay_cells import GROUP, LABEL, cells, label, ruler, worst_first
+from bcs_tui.widgets.ink import EMPTY, Ink, Line
+from engine import Grid, StepCounts
 
 
 class EssayGrid(ScrollView, inherit_bindings=False):
@@ -137,17 +112,11 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         columns = self.grid.outcomes
         return {s.step: columns[s.step][place] if s.step in columns else 0 for s in self.steps}
 
-    def state_in(self, step: StepCounts, outcome: int) -> str:
-        """Return the state of a cell; what is missing after its phase has ended is skipped."""
-        if outcome:
-            return "done" if outcome == Outcome.COMPLETED else "failed"
-        return "skipped" if step.skipped and not step.pending else "pending"
-
     # --- geometry --------------------------------------------------------------------------
 
     @property
     def _per_band(self) -> int:
-        room = self.scrollable_content_region.width - _LABEL - 1
+        room = self.scrollable_content_region.width - LABEL - 1
         return max(1, (room + 1) // (GROUP + 1)) * GROUP
 
     @property
@@ -181,40 +150,15 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         end = min(start + self._per_band, len(self._order))
         cursor = self.cursor - start if start <= self.cursor < end else -1
         if row == 0:
-            return _ruler(start, end, cursor)
+            return ruler(start, end, cursor)
         step = self.steps[row - 1]
-        label_ink = "strong" if cursor >= 0 and row - 1 == self.step_cursor else "muted"
-        state = step_state(step)
-        label: list[Piece] = [
-            (" ", ""),
-            (self._glyphs[state], INK_OF.get(state, "")),
-            (" " + fit(clean(step.step, 40), _LABEL - 4) + " ", label_ink),
+        chosen = cursor >= 0 and row - 1 == self.step_cursor
+        column = self.grid.outcomes.get(step.step) if self.grid else None
+        places = self._order[start:end]
+        return [
+            *label(step, self._glyphs, chosen=chosen),
+            *cells(step, column, places, cursor, self._glyphs),
         ]
-        return label + self._cells(step, self._order[start:end], cursor)
-
-    def _cells(self, step: StepCounts, places: Sequence[int], cursor: int) -> list[Piece]:
-        grid = self.grid
-        column = grid.outcomes.get(step.step) if grid else None
-        looks = [
-            (self._glyphs[state], INK_OF[state])
-            for state in (self.state_in(step, outcome) for outcome in range(3))
-        ]
-        pieces: list[Piece] = []
-        run, run_ink = "", ""
-        for at, place in enumerate(places):
-            glyph, ink = looks[column[place] if column else 0]
-            if at and at % GROUP == 0:
-                run += " "
-            if at == cursor:
-                pieces += [(run, run_ink), (glyph, f"{ink} cursor")]
-                run = ""
-            elif ink == run_ink:
-                run += glyph
-            else:
-                pieces.append((run, run_ink))
-                run, run_ink = glyph, ink
-        pieces.append((run, run_ink))
-        return [piece for piece in pieces if piece[0]]
 
     # --- moving ----------------------------------------------------------------------------
 
@@ -280,7 +224,7 @@ class EssayGrid(ScrollView, inherit_bindings=False):
 
     def on_click(self, event: events.Click) -> None:
         band, row = divmod(self.scroll_offset.y + event.y, self._band_height)
-        column = event.x - _LABEL
+        column = event.x - LABEL
         group, within = divmod(column, GROUP + 1)
         index = band * self._per_band + group * GROUP + within
         if column < 0 or within == GROUP or not 1 <= row <= len(self.steps):
@@ -304,15 +248,3 @@ class EssayGrid(ScrollView, inherit_bindings=False):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         self._lines = []
-
-
-def _ruler(start: int, end: int, cursor: int) -> Line:
-    """Return the numbers above a band, with a mark above the cursor."""
-    text = " " * _LABEL
-    for number in range(start + 1, end + 1, GROUP):
-        text += fit(str(number), GROUP + 1)
-    if cursor < 0:
-        return [(text, "quiet")]
-    at = _LABEL + cursor + cursor // GROUP
-    text = text.ljust(at + 1)
-    return [(text[:at], "quiet"), ("▾", "accent"), (text[at + 1 :], "quiet")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bcs_tui.format import Glyph, clean, fit
+from bcs_tui.widgets.essay_cells import state_in
 from bcs_tui.widgets.essay_grid import EssayGrid
 from bcs_tui.widgets.ink import Line, Piece
 from bcs_tui.widgets.line_view import Sight
@@ -42,7 +43,7 @@ class EssayRows:
         place = essays.order[index]
         columns = essays.grid.outcomes
         return [
-            essays.state_in(step, columns[step.step][place] if step.step in columns else 0)
+            state_in(step, columns[step.step][place] if step.step in columns else 0)
             for step in essays.steps
         ]
 

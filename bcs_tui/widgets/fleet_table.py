@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
 
 from bcs_tui.format import Glyph, age, clean, compact, fit, percent, rate
 from bcs_tui.widgets.bars import progress
 from bcs_tui.widgets.filter import Filter, parse_filter
+from bcs_tui.widgets.fleet_columns import Columns, plan_columns
+from bcs_tui.widgets.fleet_orders import FAR, FIELDS, ORDERS, lets_through
 from bcs_tui.widgets.ink import Line, Piece
 from bcs_tui.widgets.line_view import Sight
-from bcs_tui.widgets.states import RANK, mark, outlook, state_of
+from bcs_tui.widgets.states import mark, outlook, state_of
 from engine import BatchRow, StepCounts
-
-FIELDS: Final = frozenset({"state", "owner", "pipeline", "id", "step", "status"})
 
 SHORT_STEPS: Final = {
     "spellcheck": "SPELL",
@@ -24,34 +24,6 @@ SHORT_STEPS: Final = {
 }
 _KNOWN_ORDER: Final = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
 _MOST_STEPS = 6
-_FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
-
-SortKey = Callable[[BatchRow], Any]
-
-
-def _done_part(row: BatchRow) -> float:
-    steps = row.summary.steps
-    total = sum(step.total for step in steps)
-    return sum(step.completed for step in steps) / total if total else 0.0
-
-
-def _worst(row: BatchRow) -> tuple[int, int, str]:
-    return RANK[state_of(row)], -row.summary.failed, row.summary.batch_id
-
-
-ORDERS: Final[Mapping[str, SortKey]] = {
-    "worst first": _worst,
-    "id": lambda row: row.summary.batch_id,
-    "failures": lambda row: (-row.summary.failed, row.summary.batch_id),
-    "progress": lambda row: (_done_part(row), row.summary.batch_id),
-    "eta": lambda row: (
-        row.eta.high_seconds if row.eta else float("inf"),
-        row.summary.batch_id,
-    ),
-    "rate": lambda row: (-(row.rate_per_minute or 0.0), row.summary.batch_id),
-    "oldest": lambda row: (row.summary.started_at or _FAR, row.summary.batch_id),
-    "quietest": lambda row: (row.summary.last_event_at or _FAR, row.summary.batch_id),
-}
 
 
 class FleetRows:
@@ -66,7 +38,7 @@ class FleetRows:
         self.reverse = False
         self.filter = Filter("", ())
         self.steps: tuple[str, ...] = ()
-        self.now = _FAR
+        self.now = FAR
         self._glyphs = glyphs
         self._rows: Mapping[str, BatchRow] = {}
         self._keys: dict[str, Any] = {}
@@ -104,7 +76,9 @@ class FleetRows:
         rows, key_of = self._rows, ORDERS[self.order_name]
         if self._all_unsettled:
             self._keys = {
-                batch_id: key_of(row) for batch_id, row in rows.items() if self._lets(row)
+                batch_id: key_of(row)
+                for batch_id, row in rows.items()
+                if lets_through(self.filter, row)
             }
             order = list(self._keys)
         else:
@@ -112,7 +86,7 @@ class FleetRows:
             come = []
             for batch_id in self._unsettled:
                 row = rows.get(batch_id)
-                if row is None or not self._lets(row):
+                if row is None or not lets_through(self.filter, row):
                     keys.pop(batch_id, None)
                     continue
                 if batch_id not in keys:
@@ -146,26 +120,6 @@ class FleetRows:
         self.filter = parse_filter(text, FIELDS)
         self._all_unsettled = True
         self.settle()
-
-    def _lets(self, row: BatchRow) -> bool:
-        if not self.filter.terms:
-            return True
-        summary = row.summary
-        state, pipeline = state_of(row), summary.pipeline or ""
-        text = f"{summary.batch_id} {summary.owner} {pipeline} {summary.status} {state}".lower()
-        return self.filter.matches(
-            text,
-            {
-                "state": state.startswith,
-                "status": summary.status.__contains__,
-                "owner": summary.owner.lower().__contains__,
-                "pipeline": pipeline.lower().__contains__,
-                "id": summary.batch_id.lower().__contains__,
-                "step": lambda name: any(
-                    step.running and step.step.startswith(name) for step in summary.steps
-                ),
-            },
-        )
 
     # --- as rows ---------------------------------------------------------------------------
 
@@ -272,53 +226,6 @@ class FleetRows:
         number = percent(step.completed, step.total).rjust(4) + " "
         ink = "muted" if step.completed in (0, step.total) else ""
         return [(number, ink), *progress(step, width - len(number), ascii_only=ascii_only)]
-
-
-class Columns(NamedTuple):
-    """The widths of the columns; those of 0 are left out."""
-
-    batch: int
-    pipeline: int
-    essays: int
-    step: int
-    done: int
-    fail: int
-    at: int
-    rate: int
-    eta: int
-    age: int
-
-
-_STATE, _ESSAYS, _FAIL, _ETA = 3, 7, 6, 12
-_MOST_ID, _MOST_BAR = 38, 16
-_PLANS: Final = (  # id at least, bar, rate, age, pipeline: the first that fits is taken
-    (22, 13, 7, 6, 16),
-    (18, 13, 7, 6, 0),
-    (16, 10, 7, 6, 0),
-    (16, 8, 7, 6, 0),
-    (16, 6, 7, 6, 0),
-    (12, 6, 7, 0, 0),
-    (12, 6, 0, 0, 0),
-)
-
-
-def plan_columns(width: int, steps: int) -> Columns:
-    """Share out a width: the id, the failures and the ETA always, the rest as it fits."""
-    for batch, bar, pace, old, pipeline in _PLANS:
-        fixed = _STATE + _ESSAYS + _FAIL + _ETA + pace + old + pipeline
-        room = width - fixed - batch - steps * (bar + 2)
-        if room < 0:
-            continue
-        longer = min(room, _MOST_ID - batch)
-        room -= longer
-        wider = min(room // steps, _MOST_BAR - bar) if bar >= 10 else 0
-        batch += longer
-        return Columns(
-            batch, max(0, pipeline - 2), _ESSAYS, bar + wider, 0, _FAIL, 0, pace, _ETA, old
-        )
-    at = 8 if width >= 56 else 0
-    fixed = _STATE + 2 * _FAIL + _ETA + (at + 2 if at else 0)
-    return Columns(max(6, width - fixed), 0, 0, 0, _FAIL, _FAIL, at, 0, _ETA, 0)
 
 
 def _done_percent(row: BatchRow) -> str:

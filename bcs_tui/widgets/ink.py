@@ -39,13 +39,13 @@ def spread(left: Line, right: Line, width: int) -> Line:
 
 
 def clip(line: Line, width: int) -> Line:
-    """Return a line cut (with `…`) to at most `width` cells."""
+    """Return a line cut (with `…`, unless only blanks are lost) to at most `width` cells."""
     used = 0
     kept: list[Piece] = []
     for text, ink in line:
         cells = cell_len(text)
         if used + cells > width:
-            kept.append((fit(text, width - used), ink))
+            kept.append((fit(text.rstrip(" "), width - used), ink))
             break
         kept.append((text, ink))
         used += cells

@@ -1,0 +1,235 @@
+"""What the pages show, what stays where it is, and what a frame costs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from pages import fleet, ids, lines, page, put, row, running, text
+from stills import AFTERNOON, drawn, replayed, simulated, until
+
+from bcs_tui.screens.batch import BatchScreen
+from bcs_tui.screens.events import EventsScreen
+from bcs_tui.screens.fleet import FleetScreen
+from bcs_tui.widgets.block import Block
+from engine import BatchRow
+
+
+async def test_the_worst_come_first() -> None:
+    stalled = row("stalled", stalled_since=AFTERNOON - timedelta(minutes=9))
+    good = row("done", "completed_successfully")
+    engine = fleet(
+        good, row("ready", "ready"), row("fine"), row("some", failed=2), row("many", failed=3),
+        row("failed", "failed"), stalled,
+    )  # fmt: skip
+    async with running(engine) as (app, pilot):
+        assert ids(app) == ["stalled", "failed", "many", "some", "fine", "ready", "done"]
+        assert "stalled 9m" in text(app)
+        assert pilot is not None
+
+
+async def test_the_cursor_follows_its_batch_through_every_sorting() -> None:
+    engine = fleet(*(row(f"b{number}") for number in range(5)))
+    async with running(engine) as (app, pilot):
+        await pilot.press("j", "j")
+        fleet_page = page(app, FleetScreen)
+        assert fleet_page.table.key == "b2"
+        put(engine, row("b4", failed=3))
+        await until(lambda: engine.view is fleet_page.view)
+        fleet_page.second()
+        assert ids(app)[0] == "b4"
+        assert fleet_page.table.key == "b2"
+        assert fleet_page.table.cursor == 3
+        await pilot.press("S")
+        assert fleet_page.table.key == "b2"
+
+
+async def test_a_replay_that_goes_back_takes_batches_away() -> None:
+    engine = fleet(row("b1"), row("b2"))
+    async with running(engine) as (app, pilot):
+        await pilot.press("G")
+        engine.change(batches={"b1": engine.view.batches["b1"]}, changed=frozenset())
+        await until(lambda: ids(app) == ["b1"])
+        await pilot.pause()
+        assert "b2" not in text(app)
+        assert page(app, FleetScreen).table.key == "b1"
+        assert "1 batch " in text(app)
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [("state:failed", ["bad"]), ("!state:failed", ["good", "late"]),
+     ("state:failed,done", ["bad", "good"]), ("LAT", ["late"]),
+     ("owner:teach !bad", ["good", "late"]), ("step:nlp", ["late"]),
+     ("pipeline:nlp -goo", ["bad", "late"]), ("nothing", []), ("a:b", [])],
+)  # fmt: skip
+async def test_the_filter(typed: str, left: list[str]) -> None:
+    engine = fleet(row("bad", "failed"), row("good", "completed_successfully"), row("late"))
+    async with running(engine) as (app, pilot):
+        await pilot.press("slash", *typed, "enter")
+        await pilot.pause()
+        assert sorted(ids(app)) == left
+        assert typed.lower() in text(app).lower()
+        await pilot.press("escape")
+        assert len(ids(app)) == 3
+
+
+async def test_keys_are_letters_while_typing() -> None:
+    async with running(fleet(row("b1"), row("b2"))) as (app, pilot):
+        await pilot.press("slash", *"qsSyT123?")
+        assert page(app, FleetScreen).rows.filter.text == "qsSyT123?"
+        assert app.theme == "bcs-dark"
+
+
+async def test_sorting_goes_round_the_orders() -> None:
+    async with running(fleet(row("b2"), row("b1", failed=1))) as (app, pilot):
+        assert ids(app) == ["b1", "b2"]
+        await pilot.press("s", "S")
+        assert ids(app) == ["b2", "b1"]
+        assert "id, reversed" in text(app)
+        await pilot.press("colon", *"sort fail", "enter")
+        await pilot.pause()
+        assert ids(app) == ["b1", "b2"]
+
+
+async def test_totals_without_a_registration_are_lower_bounds() -> None:
+    unregistered = row("b1")
+    summary = msgspec.structs.replace(unregistered.summary, expected=None)
+    async with running(fleet(BatchRow(summary))) as (app, _pilot):
+        assert "≥10" in text(app)
+
+
+async def test_a_frame_draws_only_the_rows_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fleet(*(row(f"b{number:05}") for number in range(10_000)))
+    async with running(engine, (120, 40)) as (app, _pilot):
+        table = page(app, FleetScreen).table
+        painted: list[int] = []
+        paint = table.rows.paint
+
+        def count(index: int, width: int) -> Any:
+            painted.append(index)
+            return paint(index, width)
+
+        monkeypatch.setattr(table.rows, "paint", count)
+        put(engine, row("b00003"), row("b09000"))
+        await until(lambda: bool(painted))
+        assert painted == [3]
+
+
+async def test_nothing_is_drawn_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(await simulated(), (160, 50)) as (app, pilot):
+        refreshed: list[Block] = []
+        await pilot.pause()
+        for block in app.screen.query(Block):
+            monkeypatch.setattr(block, "refresh", lambda *_args, b=block: refreshed.append(b))
+        for _ in range(3):
+            app._second()
+        assert refreshed == []
+
+
+@pytest.mark.parametrize(
+    "size", [(200, 60), (120, 40), (80, 24), (60, 15), (40, 10), (20, 5), (3, 2), (1, 1)]
+)
+@pytest.mark.parametrize("keys", ["", "enter", "enter enter", "2", "3", "question_mark"])
+async def test_no_size_is_too_small(size: tuple[int, int], keys: str) -> None:
+    async with running(await replayed("one_batch", 0.75), size) as (app, pilot):
+        await pilot.press(*keys.split())
+        await drawn(app)
+        await pilot.pause()
+        assert len(lines(app)) == size[1]
+        assert all(strip.cell_length == size[0] for strip in app.screen._compositor.render_strips())
+
+
+async def test_a_storm_of_sizes_is_survived() -> None:
+    async with running(await replayed("one_batch", 0.75)) as (app, pilot):
+        await pilot.press("enter")
+        for size in ((1, 1), (300, 100), (2, 50), (100, 1), (80, 24)):
+            await pilot.resize_terminal(*size)
+        await pilot.pause()
+        assert "spellcheck" in text(app)
+
+
+async def test_the_grid_shows_every_essay_worst_first_and_the_cursor_names_it() -> None:
+    async with running(await replayed("one_batch", 0.75)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        grid = page(app, BatchScreen).essays
+        assert len(grid.order) == 6
+        assert list(grid.outcomes().values()).count(1) == 1
+        first = grid.essay_id
+        assert f"{first}   1 of 6" in text(app)
+        await pilot.press("l")
+        await pilot.pause()
+        assert grid.essay_id != first
+        assert "2 of 6" in text(app)
+        await pilot.press("slash", *first[:8], "enter")
+        await pilot.pause()
+        assert grid.essay_id == first
+
+
+async def test_the_grid_keeps_up_with_essays_that_change_in_place() -> None:
+    engine = await replayed("one_batch", 0.75)
+    async with running(engine) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        batch = page(app, BatchScreen)
+        await pilot.press("G")
+        essay_id, grid = batch.essays.essay_id, engine.view.grid
+        assert grid is not None
+        before = text(app)
+        grid.outcomes["spellcheck"][grid.index[essay_id]] = 1
+        grid.version += 1
+        batch.second()
+        await pilot.pause()
+        assert text(app) != before
+        assert batch.essays.essay_id == essay_id
+        assert batch.essays.cursor < 5
+
+
+async def test_a_phase_that_says_more_than_its_essays_is_shown_as_such() -> None:
+    async with running(await replayed("one_batch", 0.75), (160, 50)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        await pilot.pause()
+        assert "completed !" in text(app)
+        assert "but 5 of 6 essays did" in text(app)
+
+
+async def test_an_essay_shows_its_error_and_metadata() -> None:
+    async with running(await replayed("one_batch", 0.75), (120, 60)) as (app, pilot):
+        await pilot.press("enter", "enter")
+        await drawn(app)
+        await pilot.pause()
+        shown = text(app)
+        assert "error.error_message" in shown
+        assert "Content not found" in shown
+        assert shown.index("error_message") < shown.index("word_count")
+
+
+async def test_events_follow_the_newest_until_the_cursor_leaves_it() -> None:
+    async with running(await replayed("busy_day", 0.3)) as (app, pilot):
+        await pilot.press("2")
+        await drawn(app)
+        events = page(app, EventsScreen)
+        assert events.follows
+        assert events.table.cursor == len(events.rows) - 1
+        await pilot.press("k")
+        assert not events.follows
+        await pilot.press("G")
+        assert events.follows
+
+
+async def test_duplicates_ignored_events_and_dead_letters_are_shown_with_their_reason() -> None:
+    async with running(await replayed("bad_lines", 1.0), (140, 50)) as (app, pilot):
+        await pilot.press("2", "slash", *"fate:dead", "enter")
+        await drawn(app)
+        await pilot.pause()
+        shown = text(app)
+        assert "dead letter" in shown
+        assert "not_utf8: invalid UTF-8" in shown
+        await pilot.press("3")
+        await drawn(app)
+        await pilot.pause()
+        assert "line 60" in text(app)
