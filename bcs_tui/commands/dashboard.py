@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Final
 
+from bcs_tui.logs import log_path, log_to_file
 from engine import Engine, SettingsError
 
 REPAINTS_PER_SECOND: Final = "120"
@@ -27,6 +28,7 @@ def require_terminal() -> None:
 async def run_on_screen(engine: Engine, title: str) -> int:
     """Show an engine until the user leaves; return the exit code."""
     os.environ.setdefault("TEXTUAL_FPS", REPAINTS_PER_SECOND)
+    log_to_file(log_path())
     from bcs_tui.app import run_dashboard
 
     return await run_dashboard(engine, title)
