@@ -7,15 +7,13 @@ many events had been handed over (monotonic nanoseconds and count, a line each).
 from __future__ import annotations
 
 import asyncio
-import os
+import gc
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-os.environ.setdefault("TEXTUAL_FPS", "120")
-
-from bcs_tui.app import run_dashboard
+from bcs_tui.commands.dashboard import run_on_screen
 from engine import Engine, Envelope, Feed, SystemClock
 from engine.backends.mock import MockBatchStateRepository
 from engine.models import RegistrationFact
@@ -89,8 +87,9 @@ async def main() -> int:
         ids = tuple(essay_id(batch, number) for number in range(essays))
         await repository.record([RegistrationFact(batch_id(batch), essays, ids, now, "load")])
     engine = Engine(repository, Load(batches, essays, rate, sys.argv[4]), SystemClock())
-    return await run_dashboard(engine, "load")
+    return await run_on_screen(engine, "load")
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000, 20, 100)  # as the command line does
     sys.exit(asyncio.run(main()))

@@ -135,7 +135,12 @@ class Engine:
     async def _take(self, chunk: Sequence[Envelope]) -> None:
         """Decode, record, project and account for one chunk."""
         async with self._writing:
-            parsed = [_read(envelope) for envelope in chunk]
+            parsed = [
+                _incomplete(envelope)
+                if envelope.oversize or envelope.truncated
+                else parse(envelope.raw)
+                for envelope in chunk
+            ]
             facts: list[Fact] = []
             for event in parsed:
                 if isinstance(event, Event):
@@ -449,8 +454,8 @@ class Engine:
         self._wake.set()
 
 
-def _read(envelope: Envelope) -> Event | Ignored | Rejected:
-    """Decode an envelope, or say why the feed could not even read it whole."""
+def _incomplete(envelope: Envelope) -> Event | Ignored | Rejected:
+    """Judge an envelope that may not be whole: the last line of a file can be all the same."""
     if envelope.oversize:
         return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
     event = parse(envelope.raw)

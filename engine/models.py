@@ -340,6 +340,8 @@ def count_step(counts: dict[str, list[int]], step: str, before: int, after: int)
     pair = counts.get(step)
     if pair is None:
         pair = counts[step] = [0, 0]
+    if before == after:
+        return
     if before:
         pair[COMPLETED - before] -= 1
     if after:

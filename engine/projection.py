@@ -35,7 +35,7 @@ RECENT_RESULTS = 32
 FEWEST_RESULTS = 5
 """With fewer results no rate and no ETA is claimed."""
 
-OTHERS_PER_VIEW = 100
+OTHERS_PER_VIEW = 50
 """So many rows out of sight are brought up to date with each view."""
 
 STALL_SECONDS = 300.0
