@@ -514,7 +514,8 @@ def _status_of(
     if end is not None:
         status = _CLIENT_STATUS.get(end.value, "processing")
         if status == SUCCESSFUL and troubled:
-            return WITH_FAILURES, "reported as successful, but essays failed"
+            what = "essays" if any(counts.failed for counts in steps) else "phases"
+            return WITH_FAILURES, f"reported as successful, but {what} failed"
         return status, ""
     stop = newest(mark for mark in ended_phases.values() if mark.status in _STOPS)
     if stop is not None:

@@ -118,7 +118,9 @@ def remaining(pipeline_name: str, summary: BatchSummary) -> tuple[Planned, ...]:
     for name in order(pipeline.phases):
         step = counts.get(name)
         if step and step.total and step.completed == step.total:
-            plan.append(Planned(name, False, f"already completed for all {step.total} essays"))
+            known = "" if summary.expected is not None else " seen; none are registered"
+            reason = f"already completed for all {step.total} essays{known}"
+            plan.append(Planned(name, False, reason))
         elif step and step.completed:
             missing = step.total - step.completed
             plan.append(Planned(name, True, f"{missing} of {step.total} essays lack it"))

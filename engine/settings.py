@@ -25,6 +25,7 @@ _LONGEST_TTL_DAYS: Final = 3_650
 
 _REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
+_ENCODE: Final = "not a URL; percent-encode special characters in the password"
 
 
 class Shown(NamedTuple):
@@ -151,7 +152,11 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> None:
         parts = urlsplit(url)
         well_formed = parts.port is None or parts.port > 0
     except ValueError:
-        raise ValueError("not a URL; percent-encode special characters in the password") from None
+        raise ValueError(_ENCODE) from None
+    # A bare '#', '?' or '/' in a password cuts it in two, and a half would pass for the host.
+    cut = "@" not in parts.netloc and "@" in parts.path + parts.query
+    if cut or "#" in url:
+        raise ValueError(_ENCODE)
     if parts.scheme not in schemes or not well_formed:
         raise ValueError(f"not a URL of the form {schemes[0]}://host:port/name")
 

@@ -164,8 +164,11 @@ async def test_a_file_that_is_gone_is_waited_for(file: EventFile) -> None:
 async def test_a_file_that_does_not_exist_yet_is_waited_for(file: EventFile) -> None:
     follower = Follower(file.path)
     assert "does not exist yet" in follower.feed.notices[0]
+    await follower.settle()
     file.put(b"1\n")
     await follower.has(b"1")
+    assert len(follower.feed.notices) == 2
+    assert "the file is there now" in follower.feed.notices[1]
     await follower.stop()
 
 

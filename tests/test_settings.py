@@ -208,6 +208,16 @@ def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         assert SECRET not in text
 
 
+@pytest.mark.parametrize("cut", ["#", "?", "/"])
+def test_a_password_that_would_cut_a_url_in_two_is_refused(cut: str) -> None:
+    for name, scheme in (("REDIS_URL", "redis"), ("DATABASE_URL", "postgresql")):
+        with pytest.raises(SettingsError, match=f"BCS_{name}.*percent-encode") as refused:
+            Settings(**{name: f"{scheme}://user:12{cut}{SECRET}@h:6379/0"})
+        assert SECRET not in str(refused.value)
+    with pytest.raises(SettingsError, match="percent-encode"):
+        Settings(REDIS_URL=f"redis://:p@{SECRET}#x@h:6379")
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -8,18 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from engine.errors import BCSError, CorruptDocument, RepositoryUnavailable
+from engine.errors import BCSError, CorruptDocument, RepositoryError, RepositoryUnavailable
 
 _UNAVAILABLE: Final = {
     sqlite3.SQLITE_BUSY: "is locked by another process; stop it or try again",
     sqlite3.SQLITE_LOCKED: "is locked by another process; stop it or try again",
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free some space",
+    sqlite3.SQLITE_AUTH: "may not be used now",
     sqlite3.SQLITE_IOERR: "cannot be read or written; is the disk full or failing?",
-    sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of it and its directory",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of it and its directory",
-    sqlite3.SQLITE_PERM: "cannot be opened; check the permissions of it and its directory",
-    sqlite3.SQLITE_AUTH: "cannot be opened; check the permissions of it and its directory",
 }
+_NOT_PERMITTED: Final = {
+    sqlite3.SQLITE_READONLY: "cannot be written",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_PERM: "cannot be opened",
+}
+_ADVICE: Final = "check the permissions of it and its directory"
 
 
 @contextmanager
@@ -28,19 +31,27 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        explanation = _explain(error, path)
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _NOT_PERMITTED:
+            # Not unavailable: trying again will not help.
+            why = f"database {str(path)!r} {_NOT_PERMITTED[code]}; {_ADVICE} ({error})"
+            raise RepositoryError(why) from PermissionError(str(error))
+        explanation = _explain(error, code, path)
         if explanation is None:
             raise
         raise explanation from error
+    except PermissionError as error:
+        raise RepositoryError(
+            f"database {str(path)!r} cannot be used: {error.strerror}; {_ADVICE}"
+        ) from error
     except OSError as error:
         raise RepositoryUnavailable(
             f"database {str(path)!r} cannot be used: {error.strerror}; check the path"
         ) from error
 
 
-def _explain(error: sqlite3.Error, path: Path) -> BCSError | None:
+def _explain(error: sqlite3.Error, code: int, path: Path) -> BCSError | None:
     """Return what an error of the driver means; `None` for mistakes of the program."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     where = f"database {str(path)!r}"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         advice = "it is left as it is; move it aside and ingest the events again"

@@ -154,7 +154,8 @@ class JsonlFeed(Feed):
                 return False
             successor = Tail(open_regular(self._path))
         except FileNotFoundError:
-            self._note_once("waiting for the file: it is gone")
+            if self._current:
+                self._note_once("waiting for the file: it is gone")
             return False
         except OSError as error:
             self._note_once(f"waiting for the file: {unavailable(self.name, error)}")
@@ -164,8 +165,9 @@ class JsonlFeed(Feed):
             return False
         if self._current:
             self._renamed[self._current] = self._clock.monotonic()
+        what = "another file under this name" if self._current else "the file is there now"
         self._current = successor
-        self._note("another file under this name; reading it from the start")
+        self._note(f"{what}; reading it from the start")
         return True
 
     def _note(self, what: str) -> None:

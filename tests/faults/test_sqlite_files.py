@@ -394,14 +394,17 @@ import asyncio, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_sqlite_files import make, open_sqlite, results, seen
-from engine.errors import RepositoryUnavailable
+from engine.errors import RepositoryError
 
 async def attempt(path, read_only):
     try:
         repository = await open_sqlite(path, read_only=read_only)
         print(path.name, await seen(repository))
         await repository.aclose()
-    except RepositoryUnavailable as error:
+    except RepositoryError as error:
+        # Not `RepositoryUnavailable`: nobody should try again; the cause makes it exit code 4.
+        assert type(error) is RepositoryError, error
+        assert isinstance(error.__cause__, PermissionError), error
         print(path.name, error)
 
 async def main(directory):
