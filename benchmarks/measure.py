@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 import uuid
@@ -10,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 VECTOR = Path(__file__).parent.parent / "tests" / "vectors" / "comprehensive_batch.jsonl"
+gc.set_threshold(50_000, 20, 100)  # as the command line does
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

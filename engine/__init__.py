@@ -43,18 +43,14 @@ if TYPE_CHECKING:
     from engine.feeds.simulator import SimulatorFeed as SimulatorFeed
     from engine.feeds.stdin import StdinFeed as StdinFeed
     from engine.models import OUTCOME_NAMES as OUTCOME_NAMES
-    from engine.models import TERMINAL_STATUSES as TERMINAL_STATUSES
     from engine.models import BatchFact as BatchFact
     from engine.models import BatchRecord as BatchRecord
-    from engine.models import BatchSummary as BatchSummary
     from engine.models import EssaysFact as EssaysFact
     from engine.models import EssayState as EssayState
     from engine.models import Outcome as Outcome
     from engine.models import PhaseFact as PhaseFact
     from engine.models import RegistrationFact as RegistrationFact
-    from engine.models import StepCounts as StepCounts
     from engine.models import StepFact as StepFact
-    from engine.models import summarize as summarize
     from engine.opening import open_engine as open_engine
     from engine.opening import open_repository as open_repository
     from engine.pipelines import Planned as Planned
@@ -68,6 +64,10 @@ if TYPE_CHECKING:
     from engine.settings import Settings as Settings
     from engine.settings import Shown as Shown
     from engine.settings import masked as masked
+    from engine.summaries import TERMINAL_STATUSES as TERMINAL_STATUSES
+    from engine.summaries import BatchSummary as BatchSummary
+    from engine.summaries import StepCounts as StepCounts
+    from engine.summaries import summarize as summarize
     from engine.view import BatchRow as BatchRow
     from engine.view import Eta as Eta
     from engine.view import EventLog as EventLog
@@ -92,13 +92,14 @@ _HOMES = {
     "engine.feeds.replay": "ReplayClock ReplayFeed",
     "engine.feeds.simulator": "Chaos SimulatorFeed",
     "engine.feeds.stdin": "StdinFeed",
-    "engine.models": "BatchFact BatchRecord BatchSummary EssayState EssaysFact OUTCOME_NAMES "
-    "Outcome PhaseFact RegistrationFact StepCounts StepFact TERMINAL_STATUSES summarize",
+    "engine.models": "BatchFact BatchRecord EssayState EssaysFact OUTCOME_NAMES Outcome PhaseFact "
+    "RegistrationFact StepFact",
     "engine.opening": "open_engine open_repository",
     "engine.pipelines": "Planned dependencies phases_of remaining",
     "engine.places": "config_path",
     "engine.repository": "BatchStateRepository DeadLetter",
     "engine.settings": "Backend Settings Shown masked",
+    "engine.summaries": "BatchSummary StepCounts TERMINAL_STATUSES summarize",
     "engine.view": "BatchRow Eta EventLog Grid Health LogEntry Mode ReplayState View",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

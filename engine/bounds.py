@@ -10,6 +10,7 @@ MAX_ID_LENGTH: Final = 128
 MAX_METADATA_BYTES: Final = 64 * 1024
 MAX_METADATA_NODES: Final = 2000
 MAX_METADATA_DEPTH: Final = 16
+_HARMLESS: Final = {str, float, bool, type(None)}
 MAX_INTEGER: Final = 2**63 - 1
 """The largest integer that every store keeps exactly."""
 
@@ -66,6 +67,8 @@ def bounded_object(value: dict[str, Any] | None, field: str) -> dict[str, Any] |
     """
     if not value:
         return None
+    if len(value) <= MAX_METADATA_NODES and set(map(type, value.values())) <= _HARMLESS:
+        return value  # as nearly always: a few words, nothing inside
     nodes = 0
     level: list[Any] = [value]
     for _ in range(MAX_METADATA_DEPTH):

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from engine.clock import rfc3339
-from engine.models import OUTCOME_NAMES, BatchSummary, EssayState, StepCounts
+from engine.models import OUTCOME_NAMES, EssayState
+from engine.summaries import BatchSummary, StepCounts
 
 CACHE_TTL_SECONDS = 3600
 """How long a summary counts as fresh for its readers."""

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from engine.errors import NotFound, SettingsError
-from engine.models import BatchSummary
+from engine.summaries import BatchSummary
 
 
 class Phase(NamedTuple):

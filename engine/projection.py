@@ -23,10 +23,10 @@ from engine.models import (
     absorb_upload,
     count_step,
     is_aggregate,
-    summarize,
 )
 from engine.pipelines import phases_of
 from engine.repository import BatchColumns, Change
+from engine.summaries import summarize
 from engine.view import BatchRow, Eta, Grid
 
 RECENT_RESULTS = 32

@@ -21,9 +21,9 @@ from engine.models import (
     Outcome,
     PhaseFact,
     StepFact,
-    summarize,
 )
 from engine.pipelines import phases_of
+from engine.summaries import summarize
 
 
 class Change(msgspec.Struct, gc=False):

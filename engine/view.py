@@ -14,7 +14,7 @@ from typing import NamedTuple, overload
 import msgspec
 
 from engine.events import Event, Ignored, Rejected
-from engine.models import BatchSummary
+from engine.summaries import BatchSummary
 
 
 class Eta(msgspec.Struct, frozen=True):

@@ -79,6 +79,7 @@ LAYERS = (
     {"engine.errors", "engine.clock", "engine.bounds"},
     {"engine.places"},
     {"engine.settings", "engine.models", "engine.feeds.port"},
+    {"engine.summaries"},
     {"engine.documents", "engine.pipelines", "engine.shapes"},
     {"engine.essay_results"},
     {"engine.payloads"},

@@ -18,9 +18,9 @@ from engine.models import (
     PhaseFact,
     RegistrationFact,
     StepFact,
-    summarize,
 )
 from engine.pipelines import phases_of
+from engine.summaries import summarize
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 BATCH = "b1"

@@ -17,11 +17,9 @@ from engine.models import (
     PENDING,
     BatchFact,
     BatchRecord,
-    BatchSummary,
     EssayState,
     PhaseFact,
     RegistrationFact,
-    StepCounts,
     StepFact,
     absorb_milestone,
     absorb_registration,
@@ -33,11 +31,10 @@ from engine.models import (
     merge_homeless,
     merge_steps,
     milestone,
-    newest,
     same_content,
-    summarize,
 )
 from engine.pipelines import phases_of
+from engine.summaries import BatchSummary, StepCounts, newest, summarize
 
 PHASES = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
 SUCCESS, PARTIAL = "completed_successfully", "completed_with_failures"

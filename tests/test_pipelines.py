@@ -7,7 +7,7 @@ from graphlib import CycleError
 import pytest
 
 from engine.errors import NotFound, SettingsError
-from engine.models import BatchRecord, BatchSummary, summarize
+from engine.models import BatchRecord
 from engine.pipelines import (
     Phase,
     Planned,
@@ -18,6 +18,7 @@ from engine.pipelines import (
     pipelines,
     remaining,
 )
+from engine.summaries import BatchSummary, summarize
 
 SOUND = """
 [short]

@@ -24,7 +24,6 @@ from engine.models import (
     RegistrationFact,
     StepFact,
     aggregate_essay_id,
-    summarize,
 )
 from engine.pipelines import phases_of
 from engine.projection import (
@@ -34,6 +33,7 @@ from engine.projection import (
     Projection,
 )
 from engine.repository import BatchColumns, Change
+from engine.summaries import summarize
 from engine.view import BatchRow, Grid
 
 

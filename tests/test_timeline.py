@@ -18,8 +18,8 @@ from engine.clock import ManualClock
 from engine.engine import Engine
 from engine.errors import FeedError
 from engine.feeds.replay import ReplayClock, ReplayFeed
-from engine.models import summarize
 from engine.pipelines import phases_of
+from engine.summaries import summarize
 from engine.view import Mode
 
 RAWS = vector("comprehensive_batch")

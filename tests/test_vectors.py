@@ -11,7 +11,7 @@ from envelopes import VECTORS, ListFeed, vector
 
 from engine.backends.mock import MockBatchStateRepository
 from engine.engine import Engine
-from engine.models import BatchSummary
+from engine.summaries import BatchSummary
 from engine.view import Health
 
 TRUTH = json.loads((VECTORS / "ground_truth.json").read_text())["comprehensive_batch"][0]

@@ -135,18 +135,19 @@ class MockBatchStateRepository(BatchStateRepository):
         self._sweep()
         self._deadline = self.clock.monotonic() + self._ttl_seconds
         news: list[bool] = []
+        note, merge = news.append, self._step
         changes: list[Change] = []
         batch_id = ""
         for fact in facts:
             if not isinstance(fact, StepFact):
-                news.append(self._other(fact, changes))
+                note(self._other(fact, changes))
             elif fact.batch_id:
                 if fact.batch_id != batch_id:
                     batch_id = fact.batch_id
                     batch = self._batch(batch_id)
-                news.append(self._step(batch, fact, changes))
+                note(merge(batch, fact, changes))
             else:
-                news.append(self._homeless_step(fact, changes))
+                note(self._homeless_step(fact, changes))
         faded, self._faded = sorted(self._faded), set()
         return Recorded(news, changes, faded)
 
