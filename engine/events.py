@@ -1,7 +1,8 @@
-"""Envelopes of real services, decoded, checked and turned into facts (wire.md section 3).
+"""Envelopes of real services, decoded, checked and turned into facts.
 
 `parse` is total: any bytes become an `Event`, an `Ignored` or a `Rejected`. What a payload
-means is in `payloads`; this module knows the envelope and what makes bytes unusable.
+means is in `payloads`; this module knows the envelope and what makes bytes unusable. Two
+events that share an id but differ in content are two events: what counts is content.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are no usable event: a reason code, a message and the field, if any.
 
-    `reason` is a code of faults.md section 4: `json`, `not_utf8`, `not_object`, `too_large`,
+    `reason` is one of `json`, `not_utf8`, `not_object`, `too_large`,
     `depth`, `number`, `nul`, `missing:FIELD`, `type`, `status`, `length`, `identifier`,
     `id_has_separator`, `timestamp`, `range`, `metadata`, `version`.
     """

@@ -70,7 +70,7 @@ class BatchColumns(NamedTuple):
 class DeadLetter(msgspec.Struct, frozen=True):
     """An envelope that could not be used, and why.
 
-    `reason` is a code of faults.md section 4, `payload` at most the first 64 KiB of the
+    `reason` is a code of `events.Rejected`, `payload` at most the first 64 KiB of the
     bytes, `sha256` the digest and `size` the length of all of them.
     """
 
@@ -239,5 +239,5 @@ class BatchStateRepository(ABC):
 
 
 def failed_in_metadata(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether stored step metadata says that the step failed (wire.md section 1.2)."""
+    """Tell whether step metadata, as existing services write it, says that the step failed."""
     return metadata.get("completion_status") == "failed" or metadata.get("success") is False

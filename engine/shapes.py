@@ -1,4 +1,4 @@
-"""The shapes of payloads: only the members that matter; services send more (wire.md 3.3)."""
+"""The shapes of payloads as services send them: of their members only those that matter."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def _status_of(
     """Return the client status of a batch and, where it is not plain, the reason.
 
     The orchestrator's final word is believed about the end, never about success: it counts
-    phases with failed essays as successes (wire.md, pipeline completed). It stops without a
+    phases with failed essays as successes. It stops without a
     word after a phase that failed critically or was cancelled.
     """
     request, end, ended_phases = pipeline
