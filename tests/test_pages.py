@@ -169,6 +169,24 @@ async def test_the_grid_shows_every_essay_worst_first_and_the_cursor_names_it() 
         assert grid.essay_id == first
 
 
+async def test_the_list_numbers_its_rows_anew_when_their_order_changes() -> None:
+    engine = await replayed("one_batch", 0.75)
+    async with running(engine, (160, 50)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        batch, grid = page(app, BatchScreen), engine.view.grid
+        assert grid is not None
+        last = batch.essays.order[-1]
+        grid.outcomes["spellcheck"][last] = grid.outcomes["nlp"][last] = 1  # now the worst
+        grid.version += 1
+        batch.second()
+        await pilot.pause()
+        assert batch.essays.order[0] == last
+        words = [line.split() for line in lines(app)]
+        listed = [line[0] for line in words if len(line) > 2 and line[1] in grid.index]
+        assert listed == ["1", "2", "3", "4", "5", "6"]
+
+
 async def test_the_grid_keeps_up_with_essays_that_change_in_place() -> None:
     engine = await replayed("one_batch", 0.75)
     async with running(engine) as (app, pilot):

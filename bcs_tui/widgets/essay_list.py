@@ -34,7 +34,7 @@ class EssayRows:
         return None
 
     def sight(self, index: int) -> Sight:
-        return Sight(self._essays.grid, " ".join(self._states(index)))
+        return Sight(self._essays.grid, " ".join((str(index), *self._states(index))))
 
     def _states(self, index: int) -> list[str]:
         essays = self._essays
