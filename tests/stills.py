@@ -158,7 +158,7 @@ async def drawn(app: BcsApp) -> None:
         await asyncio.sleep(0)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Poll until something holds."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 # what is waited for tells nobody

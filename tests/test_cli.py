@@ -160,7 +160,7 @@ def test_order_and_repetition_change_nothing(run: Run, one_batch: str, order: st
 def test_ingest_reads_standard_input(tmp_path: Path) -> None:
     with sample("one_batch").open("rb") as source:
         done = launch("ingest", "-", "--json", "--sqlite-path", "x.db", stdin=source)
-    out, err = done.communicate(timeout=30)
+    out, err = done.communicate(timeout=60)
     assert done.returncode == 0, err
     assert json.loads(out)["applied"] > 0
 
@@ -581,7 +581,7 @@ def on_screen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, 
 
         async def look(engine: Engine, title: str) -> int:
             running = asyncio.ensure_future(engine.run())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for view in engine.views():
                     if seen(view):
                         shown.append((title, view))
@@ -710,7 +710,7 @@ def test_following_ends_with_a_signal_and_an_account(
     following: subprocess.Popen[bytes], sent: signal.Signals, code: int
 ) -> None:
     following.send_signal(sent)
-    out, err = following.communicate(timeout=30)
+    out, err = following.communicate(timeout=60)
     assert following.returncode == code
     account = json.loads(out)
     assert account["applied"] > 0
@@ -720,17 +720,17 @@ def test_following_ends_with_a_signal_and_an_account(
 
 def test_a_reader_that_left_is_no_failure() -> None:
     with launch("--help") as process:
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as nobody, launch("info", stdout=nobody) as process:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
 
 
 def test_no_standard_output_at_all(one_batch: str) -> None:
     with launch("ls", stdout=None, before=lambda: os.close(1)) as process:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -738,6 +738,6 @@ def test_an_encoding_that_lacks_characters() -> None:
     with launch(
         "ingest", str(sample("one_batch")), "--backend", "mock", PYTHONIOENCODING="ascii"
     ) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert b" \\xb7 applied " in out

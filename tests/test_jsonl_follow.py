@@ -56,7 +56,7 @@ class Follower:
         await self.until(lambda: any(what in notice for notice in self.feed.notices))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 assert not self._reading.done(), self._reading
                 await asyncio.sleep(0)

@@ -64,7 +64,7 @@ async def rest(feed: ReplayFeed) -> asyncio.Task[list[Envelope] | None]:
 
 async def due(feed: ReplayFeed) -> list[bytes]:
     """Return what is due now; there must be something."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (chunk := await feed.read()):
             assert chunk is not None, "the replay has ended"
     return [envelope.raw for envelope in chunk]

@@ -23,7 +23,7 @@ NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 async def happened(feed: SimulatorFeed) -> list[dict[str, Any]]:
     """Return all that has happened so far."""
     events: list[dict[str, Any]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while feed._ahead() <= 0:
             events += [json.loads(envelope.raw) for envelope in await feed.read() or []]
     return events

@@ -118,7 +118,7 @@ class Terminal:
         # pyte does not know these questions and would print them.
         self._stream.feed(re.sub(rb"\x1b\[[>=<?][\d;]*[uq]|\x1b\[\?\d+\$p", b"", data))
 
-    def until(self, holds: Callable[[], bool], seconds: float = 15.0) -> None:
+    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Read until something holds."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -139,7 +139,7 @@ class Terminal:
             seen = len(self.raw)
             self.read(seconds)
 
-    def ended(self, seconds: float = 5.0) -> int:
+    def ended(self, seconds: float = 30.0) -> int:
         """Return the exit code, reading to the end."""
         self.until(lambda: self.process.poll() is not None, seconds)
         self.read()
