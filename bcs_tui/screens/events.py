@@ -10,23 +10,22 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from bcs_tui.format import clean, count, fit, stamp
-from bcs_tui.screens.page import Context, Page
+from bcs_tui.screens.filtered import FilteredPage
+from bcs_tui.screens.page import Context
 from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.event_log import EventRows, short_type, tell
 from bcs_tui.widgets.ink import Line, Piece
 from bcs_tui.widgets.line_view import LineView
-from bcs_tui.widgets.prompt import Prompt
 from engine import Event, Ignored, View
 
 
-class EventsScreen(Page):
+class EventsScreen(FilteredPage):
     """The newest events."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", show=False),
-        Binding("n", "match(1)", show=False),
-        Binding("N", "match(-1)", show=False),
     ]
+    FILTER_HINT: ClassVar[str] = "text  fate:dup  batch:x  !x"
     HINTS: ClassVar[Sequence[tuple[str, str]]] = (
         ("f", "follow"),
         ("/", "filter"),
@@ -115,37 +114,9 @@ class EventsScreen(Page):
         if self.view is not None:
             self.show(self.view, ())
 
-    def action_match(self, step: int) -> None:
-        """Go to the next row, round and round."""
-        if len(self.rows):
-            self.table.move_cursor((self.table.cursor + step) % len(self.rows))
-
-    def action_filter(self) -> None:
-        """Ask for a filter."""
-        self.ask("filter", "/", self.rows.filter.text, hint="text  fate:dup  batch:x  !x")
-
-    @on(Prompt.Edited)
-    def _edited(self, event: Prompt.Edited) -> None:
-        if event.kind == "filter":
-            self.filter_by(event.text)
-
-    def answer(self, kind: str, text: str | None) -> None:
-        if kind == "filter":
-            self.filter_by(text or "")
-        else:
-            super().answer(kind, text)
-
-    def filter_by(self, text: str) -> None:
-        """Show only what matches."""
-        self.rows.filter_by(text)
-        if self.view is not None:
-            self.show(self.view, ())
-
-    def clear(self) -> bool:
-        if not self.rows.filter.terms:
-            return False
-        self.filter_by("")
-        return True
+    @property
+    def filtered(self) -> EventRows:
+        return self.rows
 
     def selected_id(self) -> str | None:
         entry = self.rows.entry(self.table.key)

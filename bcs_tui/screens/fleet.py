@@ -13,7 +13,8 @@ from textual.widget import Widget
 
 from bcs_tui.format import clean, count
 from bcs_tui.screens.batch import BatchScreen
-from bcs_tui.screens.page import Context, Page
+from bcs_tui.screens.filtered import FilteredPage
+from bcs_tui.screens.page import Context
 from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.event_log import line_of
 from bcs_tui.widgets.fleet_orders import ORDERS
@@ -22,20 +23,18 @@ from bcs_tui.widgets.focus import focus
 from bcs_tui.widgets.ink import Line
 from bcs_tui.widgets.line_view import LineView
 from bcs_tui.widgets.preview import preview
-from bcs_tui.widgets.prompt import Prompt
 from bcs_tui.widgets.states import INK_OF, WORST_FIRST, state_of
 from engine import BatchRow, Mode, View
 
 
-class FleetScreen(Page):
+class FleetScreen(FilteredPage):
     """All batches, what is the matter with the selected one, and the newest events."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "sort", show=False),
         Binding("S", "reverse", show=False),
-        Binding("n", "match(1)", show=False),
-        Binding("N", "match(-1)", show=False),
     ]
+    FILTER_HINT: ClassVar[str] = "text  state:failed  owner:x  !x"
     HINTS: ClassVar[Sequence[tuple[str, str]]] = (
         ("Enter", "open"),
         ("/", "filter"),
@@ -203,34 +202,6 @@ class FleetScreen(Page):
         """Turn the order round."""
         self.sort_by(self.rows.order_name, not self.rows.reverse)
 
-    def action_match(self, step: int) -> None:
-        """Go to the next row that matches, round and round."""
-        if len(self.rows):
-            self.table.move_cursor((self.table.cursor + step) % len(self.rows))
-
-    def action_filter(self) -> None:
-        """Ask for a filter."""
-        self.ask("filter", "/", self.rows.filter.text, hint="text  state:failed  owner:x  !x")
-
-    @on(Prompt.Edited)
-    def _edited(self, event: Prompt.Edited) -> None:
-        if event.kind == "filter":
-            self.filter_by(event.text)
-
-    def answer(self, kind: str, text: str | None) -> None:
-        if kind == "filter":
-            self.filter_by(text or "")
-        else:
-            super().answer(kind, text)
-
-    def filter_by(self, text: str) -> None:
-        """Show only what matches."""
-        self.rows.filter_by(text)
-        if self.view is not None:
-            self.show(self.view, ())
-
-    def clear(self) -> bool:
-        if not self.rows.filter.terms:
-            return False
-        self.filter_by("")
-        return True
+    @property
+    def filtered(self) -> FleetRows:
+        return self.rows
