@@ -67,7 +67,7 @@ Watches batches of essays on their way through the Batch Conductor Service.
 """
 
 
-_COLLECT_AFTER: Final = (50_000, 20, 100)
+COLLECT_AFTER: Final = (50_000, 20, 100)
 """Objects made here are either short-lived or stay: looking for cycles among hundreds of
 thousands of them every few frames finds nothing and costs a twentieth of a core."""
 
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*COLLECT_AFTER)
     _never_fail_to_encode(sys.stdout)
     _never_fail_to_encode(sys.stderr)
     top = parser()

@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bcs_tui.cli import COLLECT_AFTER
 from bcs_tui.commands.dashboard import run_on_screen
 from engine import Engine, Envelope, Feed, SystemClock
 from engine.backends.mock import MockBatchStateRepository
@@ -91,5 +92,5 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(50_000, 20, 100)  # as the command line does
+    gc.set_threshold(*COLLECT_AFTER)  # as the command line does
     sys.exit(asyncio.run(main()))

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from bcs_tui.cli import COLLECT_AFTER
+
 VECTOR = Path(__file__).parent.parent / "tests" / "vectors" / "comprehensive_batch.jsonl"
-gc.set_threshold(50_000, 20, 100)  # as the command line does
+gc.set_threshold(*COLLECT_AFTER)  # as the command line does
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

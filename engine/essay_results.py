@@ -17,8 +17,11 @@ from engine.bounds import (
 from engine.models import (
     COMPLETED,
     FAILED,
+    LISTED,
     PENDING,
+    RICH,
     SUCCESSFUL,
+    THIN,
     WITH_FAILURES,
     EssaysFact,
     Fact,
@@ -176,7 +179,7 @@ def spellcheck_thin(data: SpellcheckThin, context: Context) -> tuple[Fact, ...]:
         error_code=data.error_code,
     )
     batch_id = identifier(data.batch_id, "data.batch_id")
-    return _result(batch_id, data.entity_id, "spellcheck", outcome, context, 1, notes)
+    return _result(batch_id, data.entity_id, "spellcheck", outcome, context, THIN, notes)
 
 
 def _result(
@@ -209,7 +212,7 @@ def spellcheck_rich(data: SpellcheckRich, context: Context) -> tuple[Fact, ...]:
         error=_error_of(data.system_metadata),
     )
     batch_id = identifier(data.batch_id, "data.batch_id")
-    return _result(batch_id, data.entity_id, step, outcome, context, 2, notes)
+    return _result(batch_id, data.entity_id, step, outcome, context, RICH, notes)
 
 
 def _step_of(status: str, expected: str) -> tuple[str, int]:
@@ -236,7 +239,7 @@ def essay_update(data: EssayUpdate, context: Context) -> tuple[Fact, ...]:
     name, outcome = step
     error = _error_of(data.system_metadata)
     notes = _Notes(_WORDS[outcome], context.time, status=data.status, error=error)
-    return _result(batch_id, data.entity_id, name, outcome, context, 1, notes)
+    return _result(batch_id, data.entity_id, name, outcome, context, THIN, notes)
 
 
 def nlp_essay(data: NlpEssay, context: Context) -> tuple[Fact, ...]:
@@ -252,7 +255,7 @@ def nlp_essay(data: NlpEssay, context: Context) -> tuple[Fact, ...]:
         language=metrics.language_detected,
         grammar_errors=data.grammar_analysis.error_count,
     )
-    return _result(_parent(data.parent_id), data.essay_id, "nlp", outcome, context, 2, notes)
+    return _result(_parent(data.parent_id), data.essay_id, "nlp", outcome, context, RICH, notes)
 
 
 def ai_feedback(data: AiFeedback, context: Context) -> tuple[Fact, ...]:
@@ -268,7 +271,7 @@ def ai_feedback(data: AiFeedback, context: Context) -> tuple[Fact, ...]:
         metrics=bounded_object(data.additional_metrics, "data.additional_metrics"),
         error=_error_of(data.system_metadata),
     )
-    return _result(_parent(data.parent_id), data.entity_id, step, outcome, context, 2, notes)
+    return _result(_parent(data.parent_id), data.entity_id, step, outcome, context, RICH, notes)
 
 
 def listed(batch_id: str, step: str, lists: Lists, context: Context, job: str = "") -> list[Fact]:
@@ -283,7 +286,7 @@ def listed(batch_id: str, step: str, lists: Lists, context: Context, job: str = 
     ):
         notes = _Notes(_WORDS[outcome], context.time, cj_job_id=job)
         metadata = _encode(notes).decode() if job else "{}"
-        detail = 1 if job else 0
+        detail = THIN if job else LISTED
         facts += [
             StepFact(
                 batch_id, essay_id, step, outcome, context.time, context.event_id, detail, metadata
@@ -337,5 +340,5 @@ def assessment(data: Assessment, context: Context) -> tuple[Fact, ...]:
             confidence=result.confidence_label,
             model_version=data.model_used,
         )
-        facts += _result(batch_id, result.essay_id, "cj_assessment", outcome, context, 2, notes)
+        facts += _result(batch_id, result.essay_id, "cj_assessment", outcome, context, RICH, notes)
     return tuple(facts)

@@ -57,9 +57,9 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are no usable event: a reason code, a message and the field, if any.
 
-    `reason` is one of `json`, `not_utf8`, `not_object`, `too_large`,
-    `depth`, `number`, `nul`, `missing:FIELD`, `type`, `status`, `length`, `identifier`,
-    `id_has_separator`, `timestamp`, `range`, `metadata`, `version`.
+    `reason` is one of `json`, `not_utf8`, `not_object`, `too_large`, `depth`, `number`, `nul`,
+    `missing:FIELD`, `type`, `status`, `length`, `identifier`, `id_has_separator`, `timestamp`,
+    `range`, `metadata`, `version`; the engine adds `truncated_line`.
     """
 
     reason: str

@@ -17,7 +17,8 @@ import msgspec
 BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 """Stands in comparisons for a time that is unknown: older than every other."""
 
-_LISTED, THIN, RICH = 0, 1, 2
+LISTED, THIN, RICH = 0, 1, 2
+"""How much an event knows of one essay: it was listed, has a result of its own, in full."""
 
 
 class Outcome(IntEnum):
@@ -48,7 +49,7 @@ class StepFact(msgspec.Struct, frozen=True, gc=False):
     outcome: int
     time: datetime
     event_id: str = ""
-    detail: int = _LISTED
+    detail: int = LISTED
     metadata: str = "{}"
 
 
@@ -181,7 +182,7 @@ def merge_steps(old: StepFact, new: StepFact) -> StepFact:
     """
     if new.outcome != old.outcome:
         return new if new.outcome > old.outcome else old
-    if new.detail == 0 or old.detail == 0:
+    if new.detail == LISTED or old.detail == LISTED:
         if new.detail != old.detail:
             return new if new.detail else old
         if new.time != old.time:

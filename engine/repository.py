@@ -13,7 +13,9 @@ import msgspec
 from engine.clock import Clock, SystemClock, to_microseconds
 from engine.errors import NotFound
 from engine.models import (
+    LISTED,
     SUCCESSFUL,
+    THIN,
     BatchRecord,
     EssaysFact,
     EssayState,
@@ -173,7 +175,7 @@ class BatchStateRepository(ABC):
             step_name,
             outcome,
             self.clock.now(),
-            detail=1 if kept else 0,
+            detail=THIN if kept else LISTED,
             metadata=json.dumps(kept),
         )
         await self.record([fact])

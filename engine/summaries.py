@@ -213,8 +213,8 @@ def _status_of(
     """Return the client status of a batch and, where it is not plain, the reason.
 
     The orchestrator's final word is believed about the end, never about success: it counts
-    phases with failed essays as successes. It stops without a
-    word after a phase that failed critically or was cancelled.
+    phases with failed essays as successes. It stops without a word after a phase that failed
+    critically or was cancelled.
     """
     request, end, ended_phases = pipeline
     troubled = any(counts.failed or counts.phase_status not in _CLEAN for counts in steps)
