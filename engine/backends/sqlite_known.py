@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from engine.clock import from_microseconds, to_microseconds
-from engine.models import BEGINNING, BatchRecord, Milestone, StepFact
+from engine.merge import KnownBatch, KnownEssay
+from engine.models import BatchRecord, Milestone, StepFact
 
 _SLICE: Final = 10_000  # SQLite allows 32,766 parameters in a statement.
 _MOST_ESSAYS: Final = 100_000
@@ -19,29 +18,6 @@ _MOST_BATCHES: Final = 5_000
 RECORD_COLUMNS: Final = (
     "batch_key, batch_id, expected, seen, owner, owner_us, first_us, last_us, provisioned, rejected"
 )
-
-
-class KnownEssay(msgspec.Struct, gc=False):
-    """The row of an essay."""
-
-    key: int
-    batch_key: int
-    essay_id: str
-    created_at: datetime
-    file_name: str = ""
-    file_name_at: datetime = BEGINNING
-
-
-class KnownBatch:
-    """The rows of a batch; `complete` when no essay of it is missing here."""
-
-    __slots__ = ("complete", "essays", "key", "record")
-
-    def __init__(self, key: int, record: BatchRecord, complete: bool) -> None:
-        self.key = key
-        self.record = record
-        self.essays: dict[str, KnownEssay] = {}
-        self.complete = complete
 
 
 class Known:

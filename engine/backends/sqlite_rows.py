@@ -6,13 +6,10 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from engine.backends.sqlite_known import (
     Known,
-    KnownBatch,
-    KnownEssay,
     load_essays,
     optional_microseconds,
     optional_time,
@@ -20,6 +17,7 @@ from engine.backends.sqlite_known import (
     step_from,
 )
 from engine.clock import from_microseconds, to_microseconds
+from engine.merge import Identity, KnownBatch, KnownEssay, Touched
 from engine.models import (
     CONTENT,
     BatchFact,
@@ -30,30 +28,15 @@ from engine.models import (
     StepFact,
 )
 
-Slot: TypeAlias = tuple[int, str]
-"""The key of an essay and the name of a step."""
 
-Identity: TypeAlias = tuple[str, str, str, str]
-"""What makes a milestone: phase, status, value, run."""
-
-
-class Rows:
+class Rows(Touched):
     """What the database knows of everything that a chunk is about, and what became of it."""
 
     def __init__(self, connection: sqlite3.Connection, known: Known) -> None:
         self._connection = connection
         self._known = known
         self._names = known.refresh(connection)
-        self.batches = known.batches
-        self.steps: dict[Slot, StepFact] = {}
-        self.homes: dict[str, list[str]] = {}
-        self.homeless: dict[str, dict[str, Homeless]] = defaultdict(dict)
-        self.uploads: set[tuple[int, str, str]] = set()
-        self.changed_essays: dict[int, KnownEssay] = {}
-        self.changed_steps: dict[Slot, StepFact] = {}
-        self.changed_homeless: set[tuple[str, str]] = set()
-        self.changed_marks: set[tuple[str, Identity]] = set()
-        self.new_uploads: list[tuple[int, str, str]] = []
+        super().__init__(known.batches)
         self._before: dict[str, tuple[tuple[Any, ...], dict[str, list[int]]]] = {}
 
     def load(self, facts: Sequence[Fact]) -> None:
@@ -82,15 +65,9 @@ class Rows:
         self._load_steps(facts)
         self._load_uploads(facts)
 
-    def add_essay(self, batch: KnownBatch, essay_id: str, created_at: datetime) -> KnownEssay:
-        """Add an essay that the database does not have."""
-        essay = KnownEssay(self._known.take_essay_key(), batch.key, essay_id, created_at)
-        batch.essays[essay_id] = essay
-        self.changed_essays[essay.key] = essay
-        homes = self.homes.get(essay_id)
-        if homes is not None:
-            homes.append(batch.record.batch_id)
-        return essay
+    def key_for(self, batch: KnownBatch, essay_id: str) -> int:
+        """Return the key of an essay that the database does not have."""
+        return self._known.take_essay_key()
 
     def _load_homes(self, essay_ids: Iterable[str], wanted: dict[str, set[str]]) -> None:
         """Find the batches of essays whose results name none."""
