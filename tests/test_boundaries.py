@@ -77,7 +77,7 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
     {"engine.errors", "engine.clock", "engine.bounds"},
-    {"engine.places"},
+    {"engine.places", "engine.servers", "engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port"},
     {"engine.summaries"},
     {"engine.documents", "engine.pipelines", "engine.shapes"},
@@ -121,7 +121,10 @@ def test_every_module_of_the_engine_has_its_layer() -> None:
 )
 def test_a_backend_knows_its_port_and_no_sibling(module: str) -> None:
     family = module.split("_")[0]
-    allowed = {f"engine.{name}" for name in ("repository", "merge", "models", "errors", "clock")}
+    allowed = {
+        f"engine.{name}"
+        for name in ("repository", "merge", "models", "errors", "clock", "redis_access")
+    }
     seen = [
         one
         for one in of_engine(module)
@@ -143,8 +146,9 @@ def test_a_feed_knows_no_repository_and_no_backend(module: str) -> None:
     assert seen == []
 
 
-def test_drivers_are_known_to_backends_only() -> None:
-    outside = [module for module in ENGINE + TUI if not module.startswith("engine.backends.")]
+def test_drivers_are_known_to_their_users_only() -> None:
+    inside = ("engine.backends.", "engine.feeds.redis_", "engine.redis_access")
+    outside = [module for module in ENGINE + TUI if not module.startswith(inside)]
     users = [module for module in outside if DRIVERS & {top(one.module) for one in imports(module)}]
     assert users == []
 
