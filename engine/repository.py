@@ -145,6 +145,10 @@ class BatchStateRepository(ABC):
         """
 
     @abstractmethod
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted: `provisioned` or `rejected`, and the id."""
+
+    @abstractmethod
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""
 

@@ -84,7 +84,7 @@ LAYERS = (
     {"engine.essay_results"},
     {"engine.payloads"},
     {"engine.events", "engine.repository"},
-    {"engine.view", "engine.merge"},
+    {"engine.view", "engine.merge", "engine.retelling"},
     {"engine.projection", "engine.account"},
     {"engine.timeline"},
     {"engine.engine"},

@@ -338,6 +338,12 @@ class MockBatchStateRepository(BatchStateRepository):
             for name, essay in ((name, batch.essays[name]) for name in page)
         ]
 
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted, in order."""
+        self._sweep()
+        batch = self._batches.get(batch_id)
+        return sorted(batch.uploads) if batch else []
+
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""
         for letter in letters:

@@ -30,6 +30,7 @@ from engine.backends.sqlite_reads import (
     read_essays,
     read_letters,
     read_records,
+    read_uploads,
     write_letters,
 )
 from engine.clock import Clock
@@ -167,6 +168,10 @@ class SqliteBatchStateRepository(BatchStateRepository):
     ) -> list[EssayState]:
         """Return essays of a batch in the order of their ids; none for an unknown batch."""
         return await self._read(read_essays, batch_id, essay_ids, after, limit)
+
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted, in order."""
+        return await self._read(read_uploads, batch_id)
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""

@@ -107,6 +107,16 @@ def _read_steps(
     return found
 
 
+def read_uploads(connection: sqlite3.Connection, batch_id: str) -> list[tuple[str, str]]:
+    """Return the uploads of a batch."""
+    rows = connection.execute(
+        "SELECT status, value FROM uploads JOIN batches USING (batch_key)"
+        " WHERE batch_id = ? ORDER BY status, value",
+        (batch_id,),
+    )
+    return rows.fetchall()
+
+
 def write_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     """Keep dead letters inside the open transaction, each once."""
     connection.executemany(

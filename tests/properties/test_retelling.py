@@ -1,0 +1,62 @@
+"""What is retold of a batch is all there is to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from conftest import OpenRepository
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties.test_repository_model import facts, model, state_of
+
+import engine.retelling
+from engine.backends.mock import MockBatchStateRepository
+from engine.models import Fact, StepFact
+from engine.retelling import retell
+
+
+async def retold(
+    known: Sequence[Fact], other: Sequence[Fact], source: OpenRepository, directory: Path
+) -> tuple[Any, Any]:
+    """Return the state of a repository that knew `other` and was retold the rest."""
+    target = MockBatchStateRepository()
+    await target.record(other)
+    async with aclosing(await source(directory, None)) as repository:
+        await repository.record(known)
+        for batch_id in model(known):
+            async for page in retell(repository, batch_id):
+                await target.record(page)
+    return await state_of(target), model([*known, *other])
+
+
+@settings(max_examples=60)
+@given(st.lists(facts, max_size=10), st.lists(facts, max_size=4))
+def test_a_second_repository_comes_to_know_the_same(
+    open_repository: OpenRepository, known: list[Fact], other: list[Fact]
+) -> None:
+    # A result that names no batch is not told with any: it is found by its own essay id.
+    other = [fact for fact in other if not (isinstance(fact, StepFact) and not fact.batch_id)]
+    with TemporaryDirectory() as directory:
+        state, expected = asyncio.run(retold(known, other, open_repository, Path(directory)))
+    assert state == expected
+
+
+async def test_essays_are_told_page_by_page(monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine.retelling, "PAGE", 2)
+    repository = MockBatchStateRepository()
+    results = [facts_of(number) for number in range(5)]
+    await repository.record(results)
+    pages = [page async for page in retell(repository, "b")]
+    assert [sum(isinstance(fact, StepFact) for fact in page) for page in pages] == [0, 2, 2, 1]
+    assert [page async for page in retell(repository, "unknown")] == []
+
+
+def facts_of(number: int) -> StepFact:
+    from properties.test_repository_model import START
+
+    return StepFact("b", f"e{number}", "nlp", 2, START, detail=1)
