@@ -1,0 +1,102 @@
+"""The accounts between Redis and the archive, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from properties.test_repository_model import START, facts
+
+from engine.backends.redis_ledger import UNARCHIVED_KEY, VERIFIED_KEY, RedisLedger, pack, unpack
+from engine.errors import RepositoryUnavailable
+from engine.models import COMPLETED, Fact, StepFact
+from engine.redis_access import open_redis
+from engine.servers import PrivateRedis
+
+SOME = [StepFact("b", f"e{number}", "nlp", COMPLETED, START) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as running:
+        yield running
+
+
+@pytest.fixture
+async def ledger(server: PrivateRedis) -> AsyncIterator[RedisLedger]:
+    client = await open_redis(server.url)
+    await client.flushall()
+    yield RedisLedger(client, server.url, "index:{}".format, 100)
+    await client.aclose()
+
+
+@given(st.lists(facts, max_size=5))
+def test_facts_survive_being_packed(some: list[Fact]) -> None:
+    assert unpack(pack(some)) == some
+
+
+def test_other_bytes_are_refused() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        unpack(b"not facts")
+
+
+async def test_a_mark_follows_the_archive_step_by_step(ledger: RedisLedger) -> None:
+    await ledger.chain({"new": (0, 3), "late": (2, 3)})
+    assert await ledger.marks(["new", "late", "unknown"]) == {"new": 3, "late": 0, "unknown": 0}
+    await ledger.chain({"new": (3, 4)})
+    assert await ledger.marks(["new"]) == {"new": 4}
+
+
+async def test_a_gap_is_never_claimed_to_be_closed(ledger: RedisLedger) -> None:
+    await ledger.chain({"b": (0, 1)})
+    await ledger.chain({"b": (2, 3)})  # whoever recorded version 2 has not written to Redis yet
+    assert await ledger.marks(["b"]) == {"b": 1}
+    await ledger.chain({"b": (1, 2)})
+    assert await ledger.marks(["b"]) == {"b": 2}
+    await ledger.mark({"b": 3})
+    assert await ledger.marks(["b"]) == {"b": 3}
+
+
+async def test_an_emptied_server_is_known_by_its_verified_version(ledger: RedisLedger) -> None:
+    assert await ledger.verified() == 0
+    await ledger.set_verified(7)
+    assert await ledger.verified() == 7
+
+
+async def test_only_what_the_archive_lacks_does_not_expire(ledger: RedisLedger) -> None:
+    await ledger.mark({"b": 1})
+    await ledger.set_verified(1)
+    await ledger.keep_unarchived(SOME)
+    client = ledger._client
+    ages = [await client.ttl(key) for key in ("index:b", VERIFIED_KEY, UNARCHIVED_KEY)]
+    assert [0 < age <= 100 for age in ages] == [True, True, False]
+    await client.expire("index:b", 50)
+    await ledger.mark({"b": 2})
+    assert await client.ttl("index:b") <= 50
+
+
+async def test_facts_wait_for_the_archive_in_order_until_it_has_them(ledger: RedisLedger) -> None:
+    chunks = [[fact] for fact in SOME]
+    for chunk in chunks:
+        await ledger.keep_unarchived(chunk)
+    assert await ledger.count_unarchived() == len(chunks)
+    first, *rest = await ledger.unarchived()
+    assert [first.facts, *(one.facts for one in rest)] == chunks
+    assert [one.facts for one in await ledger.unarchived(limit=1)] == chunks[:1]
+    await ledger.forget_unarchived([first.id])
+    assert [one.facts for one in await ledger.unarchived()] == chunks[1:]
+    await ledger.forget_unarchived([])
+
+
+async def test_a_server_that_is_gone_is_unavailable(server: PrivateRedis) -> None:
+    with PrivateRedis() as other:
+        client = await open_redis(other.url)
+        ledger = RedisLedger(client, other.url, str, 100)
+        other.kill()
+        for attempt in (ledger.verified, ledger.unarchived, ledger.count_unarchived):
+            with pytest.raises(RepositoryUnavailable, match=f"127.0.0.1:{other.port}"):
+                await attempt()
+        await client.aclose()
