@@ -245,7 +245,8 @@ class BatchRecord(msgspec.Struct):
     """All that is known of a batch without looking at its essays: O(steps) in size.
 
     `counts` maps a step to [completed, failed]. `first_at` and `last_at` are the oldest and
-    newest times that events themselves carried.
+    newest times that events themselves carried. `doubt` says why the counts may not be the
+    whole truth; a backend that can vouch for them leaves it empty.
     """
 
     batch_id: str
@@ -259,6 +260,7 @@ class BatchRecord(msgspec.Struct):
     rejected: int = 0
     counts: dict[str, list[int]] = msgspec.field(default_factory=dict)
     milestones: dict[tuple[str, str, str, str], Milestone] = msgspec.field(default_factory=dict)
+    doubt: str = ""
 
     @property
     def total(self) -> int:

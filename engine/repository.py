@@ -53,12 +53,16 @@ class Recorded(NamedTuple):
 
     `news[i]` tells whether fact i was new in anything that is shown; `changes` lists what
     changed, in order, including older results that found their batch only now. `faded` are
-    batches of which something has expired since the chunk before.
+    batches of which something has expired since the chunk before. `versions` is for an
+    `Archive`: by changed batch the version it had and the one it has. `provisional` tells that
+    this chunk, or one before it, is not in the permanent record yet.
     """
 
     news: Sequence[bool]
     changes: Sequence[Change]
     faded: Sequence[str] = ()
+    versions: Mapping[str, tuple[int, int]] = {}
+    provisional: bool = False
 
 
 class BatchColumns(NamedTuple):
@@ -156,6 +160,11 @@ class BatchStateRepository(ABC):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
 
+    @property
+    def notices(self) -> list[str]:
+        """What an operator should know of the backend now, e.g. that a part of it is away."""
+        return []
+
     @abstractmethod
     async def aclose(self) -> None:
         """Give back whatever was opened."""
@@ -242,6 +251,22 @@ class BatchStateRepository(ABC):
         if not records:
             raise NotFound(f"no batch {batch_id!r} in {self.name}; `bcs-tui ls` lists them")
         return records[0]
+
+
+class Archive(BatchStateRepository):
+    """A repository that numbers its changes, so that a cache in front of it can be checked."""
+
+    @abstractmethod
+    async def changed_since(
+        self, version: int, *, within_seconds: float, limit: int = 500
+    ) -> list[tuple[str, int]]:
+        """Return batches that changed after a version, with their newest, in its order.
+
+        Args:
+            version: Only later changes; 0 for all.
+            within_seconds: Only batches that changed so lately, by the archive's clock.
+            limit: At most so many.
+        """
 
 
 def failed_in_metadata(metadata: Mapping[str, Any]) -> bool:

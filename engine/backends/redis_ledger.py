@@ -7,6 +7,7 @@ not have yet.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,10 @@ from engine.redis_access import Client, explained
 
 VERIFIED_KEY: Final = "bcs:tui:verified"
 UNARCHIVED_KEY: Final = "bcs:tui:unarchived"
+_LEADER_KEY: Final = "bcs:tui:mender"
+LEAD_SECONDS: Final = 10
+"""After so long without a word of the process that mends, another one does."""
+
 MARK_FIELD: Final = "archived"
 """In the index of a batch: the newest version of the archive that it has whole."""
 
@@ -32,7 +37,15 @@ class Unarchived(NamedTuple):
     """Facts that the archive does not have yet, and the id they are kept under."""
 
     id: bytes
-    facts: list[Fact]
+    packed: bytes
+
+    def facts(self) -> list[Fact]:
+        """Return the facts.
+
+        Raises:
+            msgspec.MsgspecError: Something else was put there.
+        """
+        return unpack(self.packed)
 
 
 def pack(facts: Iterable[Fact]) -> bytes:
@@ -70,6 +83,7 @@ class RedisLedger:
         self._url = url
         self._index_key = index_key
         self._ttl_seconds = ttl_seconds
+        self._token = secrets.token_bytes(16)
 
     async def marks(self, batch_ids: Sequence[str]) -> dict[str, int]:
         """Return up to which version of the archive Redis has each batch; 0 for not at all."""
@@ -87,8 +101,8 @@ class RedisLedger:
     async def chain(self, versions: Mapping[str, tuple[int, int]]) -> None:
         """Note that what the archive has just recorded is in Redis as well.
 
-        Only where Redis had everything before: behind a gap nothing is claimed, so that the
-        gap is found and closed. A race with another writer can only claim too little.
+        Where Redis lacks something from before, nothing is claimed any more, so that readers
+        ask the archive until the gap is found and closed.
 
         Args:
             versions: By batch the version that the archive had of it before, and has now.
@@ -96,9 +110,8 @@ class RedisLedger:
         known = await self.marks(list(versions))
         await self.mark(
             {
-                batch_id: after
+                batch_id: after if known[batch_id] >= before else 0
                 for batch_id, (before, after) in versions.items()
-                if known[batch_id] >= before
             }
         )
 
@@ -124,6 +137,16 @@ class RedisLedger:
         with explained(self._url):
             await self._client.set(VERIFIED_KEY, version, ex=self._ttl_seconds)
 
+    async def lead(self) -> bool:
+        """Claim, for some seconds, to be the one process that mends; tell whether it is us."""
+        with explained(self._url):
+            if await self._client.set(_LEADER_KEY, self._token, nx=True, ex=LEAD_SECONDS):
+                return True
+            if await self._client.get(_LEADER_KEY) != self._token:
+                return False
+            await self._client.expire(_LEADER_KEY, LEAD_SECONDS)
+            return True
+
     async def keep_unarchived(self, facts: Sequence[Fact]) -> None:
         """Keep facts until the archive has them, also if this process ends."""
         with explained(self._url):
@@ -133,7 +156,7 @@ class RedisLedger:
         """Return the oldest facts that the archive does not have yet."""
         with explained(self._url):
             entries: Any = await self._client.xrange(UNARCHIVED_KEY, count=limit)
-        return [Unarchived(entry_id, unpack(fields[_FACTS_FIELD])) for entry_id, fields in entries]
+        return [Unarchived(entry_id, fields.get(_FACTS_FIELD, b"")) for entry_id, fields in entries]
 
     async def count_unarchived(self) -> int:
         """Return how many chunks wait for the archive."""

@@ -1,0 +1,282 @@
+"""Redis in front, PostgreSQL behind: what is recorded stands in both, and one may be away.
+
+The archive is the permanent record. While it is away, facts go on into Redis and wait there to
+be archived. While Redis is away, or after it lost something, it is mended from the archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from engine.backends.archived_mending import Mender, Part
+from engine.backends.mock import MockBatchStateRepository
+from engine.backends.redis_ledger import RedisLedger
+from engine.clock import Clock
+from engine.errors import NotFound, RepositoryConflict, RepositoryUnavailable
+from engine.models import BatchRecord, EssayState, Fact, StepFact
+from engine.repository import (
+    Archive,
+    BatchColumns,
+    BatchStateRepository,
+    DeadLetter,
+    Recorded,
+)
+from engine.retelling import retell
+
+_log = logging.getLogger(__name__)
+
+
+class RedisCachedBatchStateRepository(BatchStateRepository):
+    """Keeps facts in an archive and, for whoever reads them there, in Redis.
+
+    `record` answers `provisional` until everything recorded is in the archive. Summaries of
+    single batches come from Redis where it is known to have them whole; the archive answers
+    for essays, as it has all of them; what only Redis has is merged in.
+
+    Args:
+        live: The repository in Redis.
+        ledger: What both owe each other.
+        archive: The permanent record.
+        clock: Stamps what the seed's methods record.
+        ttl_seconds: How long Redis keeps what it has; older batches are not brought back.
+    """
+
+    name = "redis+postgresql"
+
+    def __init__(
+        self,
+        live: BatchStateRepository,
+        ledger: RedisLedger,
+        archive: Archive,
+        clock: Clock | None = None,
+        *,
+        ttl_seconds: float,
+    ) -> None:
+        super().__init__(clock)
+        self._live, self._ledger, self._archive = live, ledger, archive
+        self._live_part = Part("Redis", self.clock)
+        self._archive_part = Part("PostgreSQL", self.clock)
+        self._mender = Mender(
+            live, ledger, archive, self._live_part, self._archive_part, self.clock, ttl_seconds
+        )
+        self._newest_marks: dict[str, int] = {}
+        self._mending: asyncio.Task[None] | None = None
+
+    def start_mending(self) -> None:
+        """Look after both parts from now on, until closed; for those who may write."""
+        self._mending = asyncio.create_task(self._mender.keep_mending())
+
+    # --- writing ---------------------------------------------------------------------------
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        """Merge a chunk of facts into both; idempotent, in any order."""
+        if not self._archive_part.trouble:
+            try:
+                recorded = await self._archive.record(facts)
+            except RepositoryUnavailable as error:
+                self._archive_part.lost(error)
+            else:
+                await self._follow(facts, recorded)
+                return recorded._replace(provisional=self._mender.backlog > 0)
+        return await self._record_provisionally(facts)
+
+    async def _follow(self, facts: Sequence[Fact], recorded: Recorded) -> None:
+        """Bring to Redis what the archive has recorded; if that fails it is mended later."""
+        if self._live_part.trouble:
+            return
+        try:
+            await self._live.record([*facts, *_homed(facts, recorded)])
+            await self._ledger.chain(recorded.versions)
+        except RepositoryUnavailable as error:
+            self._live_part.lost(error)
+        except RepositoryConflict as error:
+            _log.warning("Redis has to be mended: %s", error)
+
+    async def _record_provisionally(self, facts: Sequence[Fact]) -> Recorded:
+        """Keep facts in Redis: for the archive first, so that nothing shown can be lost."""
+        if self._live_part.trouble:
+            raise RepositoryUnavailable(self._both_away())
+        try:
+            await self._ledger.keep_unarchived(facts)
+            self._mender.backlog += 1
+            recorded = await self._live.record(facts)
+        except RepositoryUnavailable as error:
+            self._live_part.lost(error)
+            raise RepositoryUnavailable(self._both_away()) from error
+        return recorded._replace(provisional=True)
+
+    def _both_away(self) -> str:
+        return f"{self._archive_part.trouble}; {self._live_part.trouble}"
+
+    async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters in the archive, or in Redis while it is away; each once."""
+        if not self._archive_part.trouble:
+            try:
+                await self._archive.record_dead_letters(letters)
+                return
+            except RepositoryUnavailable as error:
+                self._archive_part.lost(error)
+        await self._live.record_dead_letters(letters)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    async def summaries(
+        self, batch_ids: Sequence[str] | None = None, *, after: str = "", limit: int = 1000
+    ) -> list[BatchRecord]:
+        """Return batches in the order of their ids."""
+        live = await self._live_part.ask(
+            lambda: self._live.summaries(batch_ids, after=after, limit=limit)
+        )
+        records = {record.batch_id: record for record in live or ()}
+        whole = await self._whole(records.values()) if live else set()
+        if batch_ids is not None and whole >= {name for name in batch_ids if name > after}:
+            return [records[name] for name in sorted(whole)][:limit]
+        archived = await self._archive_part.ask(
+            lambda: self._archive.summaries(batch_ids, after=after, limit=limit)
+        )
+        if archived is None:
+            return self._provisional(live)
+        there = {record.batch_id: record for record in archived}
+        page = sorted({*records, *there})[:limit]
+        return [
+            there[name]
+            if name in there and (name not in records or self._is_settled(records[name]))
+            else await self._merged_record(name)
+            for name in page
+        ]
+
+    def _is_settled(self, live: BatchRecord) -> bool:
+        """Whether Redis cannot know more of a batch than the archive does."""
+        return not self._mender.backlog and not live.doubt
+
+    def _provisional(self, live: list[BatchRecord] | None) -> list[BatchRecord]:
+        if live is None:
+            raise RepositoryUnavailable(self._both_away())
+        for record in live:
+            record.doubt = record.doubt or "the archive is away: what expired in Redis is missing"
+        return live
+
+    async def _whole(self, records: Iterable[BatchRecord]) -> set[str]:
+        """Return those batches of which Redis has everything that the archive has.
+
+        A mark that is older than one seen before tells of a Redis that lost something.
+        """
+        in_sync = [record.batch_id for record in records if not record.doubt]
+        marks = await self._live_part.ask(lambda: self._ledger.marks(in_sync)) or {}
+        whole = {
+            name for name, mark in marks.items() if 0 < mark >= self._newest_marks.get(name, 0)
+        }
+        self._newest_marks.update((name, marks[name]) for name in whole)
+        return whole
+
+    async def load_batch(self, batch_id: str) -> BatchColumns:
+        """Return a batch with the outcomes of all of its essays.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        source = await self._source(batch_id)
+        try:
+            return await source.load_batch(batch_id)
+        except NotFound:
+            raise NotFound(
+                f"no batch {batch_id!r} in {self.name}; `bcs-tui ls` lists them"
+            ) from None
+
+    async def essays(
+        self,
+        batch_id: str,
+        essay_ids: Sequence[str] | None = None,
+        *,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[EssayState]:
+        """Return essays of a batch in the order of their ids; none for an unknown batch."""
+        source = await self._source(batch_id)
+        return await source.essays(batch_id, essay_ids, after=after, limit=limit)
+
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted."""
+        return await (await self._source(batch_id)).uploads(batch_id)
+
+    async def _source(self, batch_id: str) -> BatchStateRepository:
+        """Return the repository that has everything there is to know of a batch."""
+        live = await self._live_part.ask(lambda: self._live.summaries([batch_id]))
+        if live is None:
+            return self._archive
+        archived = await self._archive_part.ask(lambda: self._archive.summaries([batch_id]))
+        if archived is None:
+            return self._live
+        if live and not (archived and self._is_settled(live[0])):
+            return await self._merged(batch_id)
+        return self._archive
+
+    async def _merged(self, batch_id: str) -> BatchStateRepository:
+        """Return a repository in memory with what both parts know of a batch."""
+        both = MockBatchStateRepository(self.clock)
+        both.keep_everything()
+        for part in (self._archive, self._live):
+            async for page in retell(part, batch_id):
+                await both.record(page)
+        return both
+
+    async def _merged_record(self, batch_id: str) -> BatchRecord:
+        both = await self._merged(batch_id)
+        record = await both.batch_record(batch_id)
+        for known in await self._live.summaries([batch_id]):
+            record.doubt = known.doubt
+        return record
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters in the order of their arrival."""
+        letters = await self._archive_part.ask(
+            lambda: self._archive.dead_letters(after=after, limit=limit)
+        )
+        if letters is None:
+            return await self._live.dead_letters(after=after, limit=limit)
+        return letters
+
+    @property
+    def notices(self) -> list[str]:
+        """Which part is away, and how much waits for the archive."""
+        notices = [*self._live.notices, *self._archive.notices]
+        if self._archive_part.trouble:
+            notices.append(f"provisional, not archived: {self._archive_part.trouble}")
+        if self._live_part.trouble:
+            notices.append(f"recording to PostgreSQL only: {self._live_part.trouble}")
+        if self._mender.backlog:
+            notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
+        return notices
+
+    async def settle(self) -> None:
+        """Have everything recorded so far archived, and Redis whole, as far as both are there.
+
+        Raises:
+            RepositoryUnavailable: One of them is away.
+        """
+        await self._mender.mend()
+
+    async def aclose(self) -> None:
+        """Stop mending and give back both parts."""
+        if self._mending:
+            self._mending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._mending
+        try:
+            await self._live.aclose()
+        finally:
+            await self._archive.aclose()
+
+
+def _homed(facts: Sequence[Fact], recorded: Recorded) -> Iterator[Fact]:
+    """Return results that named no batch and for which the archive has found one."""
+    named = {
+        (fact.batch_id, fact.essay_id, fact.step) for fact in facts if isinstance(fact, StepFact)
+    }
+    for change in recorded.changes:
+        fact = change.fact
+        if isinstance(fact, StepFact) and (fact.batch_id, fact.essay_id, fact.step) not in named:
+            yield fact

@@ -1,0 +1,201 @@
+"""Mending between Redis and the archive: after an outage each gets what it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final, TypeVar
+
+import msgspec
+
+from engine.backends.redis_ledger import RedisLedger, Unarchived
+from engine.clock import Clock
+from engine.errors import RepositoryConflict, RepositoryUnavailable
+from engine.repository import Archive, BatchStateRepository, DeadLetter
+from engine.retelling import retell
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+MEND_SECONDS: Final = 1.0
+"""How often it is looked whether something has to be mended."""
+
+PAGE: Final = 500
+"""How many changed batches are looked at in one go."""
+
+_KEPT_BYTES: Final = 64 * 1024
+
+
+class Part:
+    """One of the two repositories, and whether it is there."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.trouble = ""
+        self._clock = clock
+        self._lost_at = 0.0
+
+    def lost(self, error: Exception) -> None:
+        """Note that it did not answer; nothing is written to it until it was found again."""
+        if not self.trouble:
+            _log.warning("%s is away: %s", self.name, error)
+        self.trouble = str(error)
+        self._lost_at = self._clock.monotonic()
+
+    def found(self) -> None:
+        """Note that it answered."""
+        if self.trouble:
+            _log.warning("%s is back", self.name)
+        self.trouble = ""
+
+    async def reach(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask the part, and note whether it is there.
+
+        Raises:
+            RepositoryUnavailable: It is away.
+        """
+        try:
+            answer = await ask()
+        except RepositoryUnavailable as error:
+            self.lost(error)
+            raise
+        self.found()
+        return answer
+
+    async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Ask the part; `None` if it is away. Who waits for one away is not made to wait again."""
+        if self.trouble and self._clock.monotonic() - self._lost_at < MEND_SECONDS:
+            return None
+        try:
+            return await self.reach(ask)
+        except RepositoryUnavailable:
+            return None
+
+
+class Mender:
+    """Looks after both parts: what waits is archived, what Redis lacks is brought back.
+
+    Of several processes that mend, one does; if it ends, another takes over.
+    """
+
+    def __init__(
+        self,
+        live: BatchStateRepository,
+        ledger: RedisLedger,
+        archive: Archive,
+        live_part: Part,
+        archive_part: Part,
+        clock: Clock,
+        ttl_seconds: float,
+    ) -> None:
+        self.backlog = 0
+        self._live, self._ledger, self._archive = live, ledger, archive
+        self._live_part, self._archive_part = live_part, archive_part
+        self._clock = clock
+        self._ttl_seconds = ttl_seconds
+        self._verified = 0
+        self._is_catching_up = False
+        self._suspects: Mapping[str, int] = {}
+        self._letters = 0
+
+    async def keep_mending(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            try:
+                await self.mend()
+            except (RepositoryUnavailable, RepositoryConflict) as error:
+                _log.info("mending goes on later: %s", error)
+            await asyncio.sleep(MEND_SECONDS)
+
+    async def mend(self) -> None:
+        """Bring each part what it lacks.
+
+        Raises:
+            RepositoryUnavailable: One of them is away.
+            RepositoryConflict: Other writers kept winning; the next time may do it.
+        """
+        was_away = self._archive_part.trouble
+        try:
+            self.backlog = await self._live_part.reach(self._ledger.count_unarchived)
+        finally:
+            # Each is asked, so that the return of one is seen while the other is away.
+            await self._archive_part.reach(lambda: self._changed_since(self._verified, limit=1))
+        if not await self._ledger.lead():
+            return
+        while waiting := await self._ledger.unarchived():
+            await self._archive_waiting(waiting)
+        self.backlog = await self._ledger.count_unarchived()
+        await self._archive_letters(anew=bool(was_away))
+        while await self._verify_page():
+            pass
+
+    async def _changed_since(self, version: int, limit: int = PAGE) -> list[tuple[str, int]]:
+        return await self._archive.changed_since(
+            version, within_seconds=self._ttl_seconds, limit=limit
+        )
+
+    async def _archive_waiting(self, waiting: Sequence[Unarchived]) -> None:
+        """Record in the archive what waits in Redis, and let it go there."""
+        for one in waiting:
+            try:
+                await self._archive.record(one.facts())
+            except msgspec.MsgspecError as error:
+                await self._archive.record_dead_letters([self._unreadable(one, error)])
+            await self._ledger.forget_unarchived([one.id])
+
+    def _unreadable(self, one: Unarchived, error: Exception) -> DeadLetter:
+        return DeadLetter(
+            self._clock.now(),
+            "redis",
+            one.id.decode(),
+            "unreadable_document",
+            f"facts that waited for the archive: {error}",
+            "",
+            one.packed[:_KEPT_BYTES],
+            sha256(one.packed).hexdigest(),
+            len(one.packed),
+        )
+
+    async def _archive_letters(self, anew: bool) -> None:
+        """Copy to the archive the dead letters that stand in Redis only."""
+        if anew:
+            self._letters = 0
+        while letters := await self._live.dead_letters(after=self._letters):
+            await self._archive.record_dead_letters(letters)
+            self._letters += len(letters)
+
+    async def _verify_page(self) -> bool:
+        """Look whether Redis has what has changed in the archive; return if there may be more.
+
+        What was recorded a moment ago may be on its way to Redis. So a batch is brought back
+        only if it lacked the same at the look before, or while Redis, which was found emptied
+        or set back (it has verified less than it had), catches up.
+        """
+        verified = await self._ledger.verified()
+        self._is_catching_up |= verified < max(self._verified, 1)
+        changed = await self._changed_since(verified)
+        marks = await self._ledger.marks([batch_id for batch_id, _ in changed])
+        lacking = {name: version for name, version in changed if marks[name] < version}
+        stale = [
+            name
+            for name in lacking
+            if self._is_catching_up or marks[name] < self._suspects.get(name, marks[name])
+        ]
+        for batch_id in stale:
+            await self._bring_back(batch_id, lacking.pop(batch_id))
+        self._suspects = lacking
+        reached = min(lacking.values(), default=changed[-1][1] + 1 if changed else 0) - 1
+        if reached > verified:
+            await self._ledger.set_verified(reached)
+        self._verified = max(reached, verified)
+        more = len(changed) == PAGE and not lacking
+        self._is_catching_up &= more
+        return more
+
+    async def _bring_back(self, batch_id: str, version: int) -> None:
+        """Merge into Redis what the archive knows of a batch."""
+        async for page in retell(self._archive, batch_id):
+            await self._live.record(page)
+        await self._ledger.mark({batch_id: version})

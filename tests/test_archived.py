@@ -1,0 +1,339 @@
+"""Redis in front of an archive: what happens when a part is away, loses data, or comes back.
+
+The ledger is on a real server; both repositories are in memory and can be made to fail. That
+the real ones do the same is shown in `faults/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties.test_repository_model import START, facts, model, state_of
+
+import engine.backends.archived_mending as mending
+from engine.backends.archived import RedisCachedBatchStateRepository
+from engine.backends.mock import MockBatchStateRepository
+from engine.backends.redis_ledger import RedisLedger
+from engine.clock import ManualClock
+from engine.errors import NotFound, RepositoryUnavailable
+from engine.models import COMPLETED, EssaysFact, Fact, StepFact
+from engine.redis_access import Client, open_redis
+from engine.repository import Archive, DeadLetter, Recorded
+from engine.servers import PrivateRedis
+
+
+class Part(MockBatchStateRepository):
+    """A repository that can be away, and can lose its answer after it has recorded."""
+
+    away = False
+    loses_answer = False
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        self.check()
+        recorded = await super().record(facts)
+        if self.loses_answer:
+            raise RepositoryUnavailable(f"{self.name} is gone after it did it")
+        return recorded
+
+    def check(self) -> None:
+        if self.away:
+            raise RepositoryUnavailable(f"{self.name} is gone")
+
+    async def summaries(self, *arguments: Any, **named: Any) -> Any:
+        self.check()
+        return await super().summaries(*arguments, **named)
+
+    async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self.check()
+        await super().record_dead_letters(letters)
+
+    async def dead_letters(self, **named: Any) -> list[DeadLetter]:
+        self.check()
+        return await super().dead_letters(**named)
+
+
+class Live(Part):
+    name = "live"
+
+
+class Permanent(Part, Archive):
+    """A part that numbers its changes."""
+
+    name = "archive"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = 0
+        self.versions: dict[str, int] = {}
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        self.check()
+        recorded = await MockBatchStateRepository.record(self, facts)
+        changed = {change.fact.batch_id for change in recorded.changes}
+        self.version += 1
+        moved = {name: (self.versions.get(name, 0), self.version) for name in changed}
+        self.versions.update(dict.fromkeys(changed, self.version))
+        if self.loses_answer:
+            raise RepositoryUnavailable(f"{self.name} is gone after it did it")
+        return recorded._replace(versions=moved)
+
+    async def changed_since(
+        self, version: int, *, within_seconds: float, limit: int = 500
+    ) -> list[tuple[str, int]]:
+        self.check()
+        changed = [(name, number) for name, number in self.versions.items() if number > version]
+        return sorted(changed, key=lambda pair: pair[1])[:limit]
+
+
+class Pair:
+    """The repository under test and what it is made of."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self.client, self.url = client, url
+        self.live, self.archive = Live(), Permanent()
+        self.clock = ManualClock(START)
+        self.both = self.another()
+
+    def another(self) -> RedisCachedBatchStateRepository:
+        """Another process on the same parts."""
+        ledger = RedisLedger(self.client, self.url, "index:{}".format, 1000)
+        return RedisCachedBatchStateRepository(
+            self.live, ledger, self.archive, self.clock, ttl_seconds=1000
+        )
+
+    async def forget_live(self) -> None:
+        """Redis is emptied."""
+        self.live = self.both._live = self.both._mender._live = Live()
+        await self.client.flushall()
+
+    async def mend(self) -> None:
+        """What mending does within a few seconds."""
+        for _ in range(3):
+            self.clock.advance(mending.MEND_SECONDS)
+            await self.both.settle()
+
+    async def agree(self, told: Sequence[Fact]) -> None:
+        """Everything is everywhere, and nobody doubts it."""
+        expected = model(told)
+        for repository in (self.archive, self.live, self.both):
+            assert await state_of(repository) == expected, repository.name
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as running:
+        yield running
+
+
+@pytest.fixture
+async def pair(server: PrivateRedis) -> AsyncIterator[Pair]:
+    client = await open_redis(server.url)
+    await client.flushall()
+    yield Pair(client, server.url)
+    await client.aclose()
+
+
+def result(essay_id: str, batch_id: str = "b") -> StepFact:
+    return StepFact(batch_id, essay_id, "nlp", COMPLETED, START, detail=1)
+
+
+def tied(*essay_ids: str, batch_id: str = "b") -> EssaysFact:
+    return EssaysFact(batch_id, essay_ids, START)
+
+
+async def test_what_is_recorded_stands_in_both(pair: Pair) -> None:
+    told: list[Fact] = [tied("e1", "e2"), result("e1")]
+    recorded = await pair.both.record(told)
+    assert (list(recorded.news), recorded.provisional) == ([True, True], False)
+    await pair.agree(told)
+    assert pair.both.notices == []
+
+
+async def test_a_result_without_a_batch_reaches_redis_although_only_the_archive_knows_its_essay(
+    pair: Pair,
+) -> None:
+    told: list[Fact] = [tied("e1"), result("e1", "")]
+    await pair.archive.record(told[:1])
+    await pair.both.record(told[1:])
+    assert (await pair.live.batch_record("b")).counts == {"nlp": [1, 0]}
+    await pair.mend()
+    assert await state_of(pair.both) == model(told)
+
+
+async def test_without_the_archive_it_goes_on_provisionally(pair: Pair) -> None:
+    await pair.both.record([tied("e1", "e2")])
+    pair.archive.away = True
+    recorded = await pair.both.record([result("e1")])
+    assert recorded.provisional
+    [record] = await pair.both.summaries()
+    assert record.counts == {"nlp": [1, 0]}
+    assert "archive is away" in record.doubt
+    assert any("archive is gone" in notice for notice in pair.both.notices)
+    with pytest.raises(RepositoryUnavailable):
+        await pair.both.settle()
+
+
+async def test_when_the_archive_is_back_it_gets_everything(pair: Pair) -> None:
+    told: list[Fact] = [tied("e1", "e2"), result("e1"), result("e2"), result("e1", "")]
+    await pair.both.record(told[:1])
+    pair.archive.away = True
+    for fact in told[1:]:
+        assert (await pair.both.record([fact])).provisional
+    pair.archive.away = False
+    await pair.mend()
+    await pair.agree(told)
+    assert pair.both.notices == []
+    assert not (await pair.both.record([told[0]])).provisional
+
+
+async def test_what_waits_survives_the_process_that_recorded_it(pair: Pair) -> None:
+    told = [tied("e1"), result("e1")]
+    pair.archive.away = True
+    await pair.both.record(told)
+    pair.archive.away = False
+    pair.both = pair.another()
+    await pair.client.delete("bcs:tui:mender")
+    await pair.mend()
+    await pair.agree(told)
+
+
+async def test_before_everything_is_archived_nothing_is_settled(pair: Pair) -> None:
+    pair.archive.away = True
+    await pair.both.record([result("e1")])
+    pair.archive.away = False
+    pair.both._archive_part.found()  # e.g. a reader has noticed; what waits still waits
+    recorded = await pair.both.record([result("e2")])
+    assert recorded.provisional
+    # Until then, what only Redis has is merged in.
+    assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
+    assert len((await pair.both.load_batch("b")).essay_ids) == 2
+    assert [essay.essay_id for essay in await pair.both.essays("b")] == ["e1", "e2"]
+
+
+async def test_without_redis_the_archive_goes_on(pair: Pair) -> None:
+    pair.live.away = True
+    told = [tied("e1"), result("e1")]
+    assert not (await pair.both.record(told)).provisional
+    assert await state_of(pair.both) == model(told)
+    assert any("live is gone" in notice for notice in pair.both.notices)
+    pair.live.away = False
+    await pair.mend()
+    await pair.agree(told)
+
+
+async def test_a_gap_that_another_process_left_is_found(pair: Pair) -> None:
+    told = [tied("e1", "e2"), result("e1"), result("e2")]
+    await pair.both.record(told[:1])
+    await pair.archive.record(told[1:2])  # somebody died before Redis had it
+    await pair.both.record(told[2:])
+    assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}, "Redis is not believed"
+    await pair.mend()
+    await pair.agree(told)
+
+
+async def test_an_emptied_redis_is_filled_again(pair: Pair, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mending, "PAGE", 2)
+    told = [result("e1", f"b{number}") for number in range(7)]
+    for fact in told:
+        await pair.both.record([fact])
+    await pair.mend()
+    await pair.forget_live()
+    assert await state_of(pair.both) == model(told)
+    await pair.both.settle()  # at once: it is known to have lost something
+    await pair.agree(told)
+
+
+async def test_a_redis_that_was_set_back_is_not_believed(pair: Pair) -> None:
+    await pair.both.record([tied("e1"), result("e1")])
+    then, mark = pair.live.checkpoint(), await pair.client.dump("index:b")
+    await pair.both.record([result("e2")])
+    assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
+    pair.live.restore(then)
+    await pair.client.restore("index:b", 0, mark, replace=True)
+    assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
+
+
+async def test_both_away_is_unavailable_and_says_both(pair: Pair) -> None:
+    pair.live.away = pair.archive.away = True
+    for _ in range(2):
+        with pytest.raises(RepositoryUnavailable, match="archive is gone"):
+            await pair.both.record([result("e1")])
+    pair.clock.advance(10)
+    with pytest.raises(RepositoryUnavailable, match=r"archive is gone; live is gone"):
+        await pair.both.summaries()
+
+
+async def test_a_lost_answer_counts_nothing_twice(pair: Pair) -> None:
+    told = [tied("e1"), result("e1")]
+    pair.archive.loses_answer = True
+    assert (await pair.both.record(told)).provisional
+    pair.archive.loses_answer = False
+    await pair.mend()
+    await pair.both.record(told)
+    await pair.agree(told)
+
+
+async def test_something_else_among_what_waits_becomes_a_dead_letter(pair: Pair) -> None:
+    await pair.client.xadd("bcs:tui:unarchived", {b"facts": b"\xff nonsense"})
+    await pair.mend()
+    [letter] = await pair.both.dead_letters()
+    assert (letter.reason, letter.payload) == ("unreadable_document", b"\xff nonsense")
+    assert await pair.client.xlen("bcs:tui:unarchived") == 0
+
+
+async def test_dead_letters_reach_the_archive_later(pair: Pair) -> None:
+    letter = DeadLetter(START, "feed", "line 1", "json", "no", "", b"{", "00", 1)
+    pair.archive.away = True
+    await pair.both.record_dead_letters([letter])
+    assert await pair.both.dead_letters() == [letter]
+    pair.archive.away = False
+    await pair.mend()
+    assert await pair.archive.dead_letters() == [letter]
+
+
+async def test_an_unknown_batch_is_not_found(pair: Pair) -> None:
+    with pytest.raises(NotFound, match=r"redis\+postgresql"):
+        await pair.both.load_batch("nobody")
+    assert await pair.both.essays("nobody") == []
+
+
+async def test_pages_hold_what_either_has(pair: Pair) -> None:
+    await pair.archive.record([result("e1", "b1"), result("e1", "b3")])
+    await pair.live.record([result("e1", "b2"), result("e1", "b4")])
+    assert [one.batch_id for one in await pair.both.summaries(limit=3)] == ["b1", "b2", "b3"]
+    assert [one.batch_id for one in await pair.both.summaries(after="b3")] == ["b4"]
+
+
+outages = st.sampled_from(["", "archive", "live", "archive answer"])
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.lists(facts, min_size=1, max_size=4), outages), max_size=6))
+async def test_whatever_was_away_when_in_the_end_all_have_all(
+    server: PrivateRedis, chunks: list[tuple[list[Fact], str]]
+) -> None:
+    client = await open_redis(server.url)
+    await client.flushall()
+    pair = Pair(client, server.url)
+    told: list[Fact] = []
+    for chunk, outage in chunks:
+        pair.archive.away = outage == "archive"
+        pair.archive.loses_answer = outage == "archive answer"
+        pair.live.away = outage == "live"
+        try:
+            await pair.both.record(chunk)
+            told += chunk
+        except RepositoryUnavailable:
+            # Whoever feeds it tries again, as the engine does.
+            pair.archive.away = pair.archive.loses_answer = pair.live.away = False
+            await pair.mend()
+            await pair.both.record(chunk)
+            told += chunk
+    pair.archive.away = pair.archive.loses_answer = pair.live.away = False
+    await pair.mend()
+    assert await state_of(pair.archive) == await state_of(pair.both) == model(told)
+    await client.aclose()
