@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +27,9 @@ from engine.models import (
 )
 from engine.pipelines import phases_of
 from engine.summaries import summarize
+
+HEARTBEAT_SECONDS: Final = 1.0
+"""How often a watched repository says that it is there."""
 
 
 class Change(msgspec.Struct, gc=False):
@@ -159,6 +163,16 @@ class BatchStateRepository(ABC):
     @abstractmethod
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
+
+    async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
+        """Yield what others changed, as it happens.
+
+        The ids of batches, or `None` where any may have changed; an empty collection, every
+        `HEARTBEAT_SECONDS` or so, to say that there was nothing. Here: nobody else can.
+        """
+        while True:
+            yield ()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     @property
     def notices(self) -> list[str]:

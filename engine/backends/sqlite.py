@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
 from engine.backends.sqlite_chunk import record_chunk
 from engine.backends.sqlite_errors import explained
 from engine.backends.sqlite_file import (
+    Moment,
     check_reading,
+    moment,
     open_database,
     read_database,
     transaction,
@@ -36,9 +38,18 @@ from engine.backends.sqlite_reads import (
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryUnavailable
 from engine.models import BatchRecord, EssayState, Fact
-from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
+from engine.repository import (
+    HEARTBEAT_SECONDS,
+    BatchColumns,
+    BatchStateRepository,
+    DeadLetter,
+    Recorded,
+)
 
 _T = TypeVar("_T")
+
+POLL_SECONDS: Final = 0.2
+"""How often a watched file is looked at."""
 
 
 class _Writer(aiosqlite.Connection):
@@ -180,6 +191,29 @@ class SqliteBatchStateRepository(BatchStateRepository):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await self._read(read_letters, after, limit)
+
+    async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
+        """Yield `None` after anybody wrote to the file, nothing to say while nobody does.
+
+        Looking at the file's times costs no more than a system call or two.
+        """
+        seen = self._moment()
+        told = self.clock.monotonic()
+        yield ()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            before, seen = seen, self._moment()
+            if seen != before:
+                yield None
+            elif self.clock.monotonic() - told >= HEARTBEAT_SECONDS:
+                yield ()
+            else:
+                continue
+            told = self.clock.monotonic()
+
+    def _moment(self) -> Moment:
+        with explained(self._path):
+            return moment(self._path)
 
     async def aclose(self) -> None:
         """Finish what is under way and close the file."""

@@ -71,16 +71,16 @@ def read_database(
     with explained(path):
         while True:
             _check_file(path)
-            before = _moment(path)
+            before = moment(path)
             mode = "mode=ro" if before.has_log else "mode=ro&immutable=1"
             with closing(_connect(path, mode, busy_timeout_seconds)) as connection:
                 try:
                     found = read(connection)
                 except sqlite3.DatabaseError:
-                    if before.has_log or before == _moment(path):
+                    if before.has_log or before == moment(path):
                         raise
                     continue
-            if before.has_log or before == _moment(path):
+            if before.has_log or before == moment(path):
                 return found
 
 
@@ -132,18 +132,29 @@ def _create(path: Path) -> None:
         os.unlink(draft)
 
 
-class _Moment(NamedTuple):
-    """What changes when anybody writes to the database."""
+class Moment(NamedTuple):
+    """What changes when anybody writes to the database: the file, or the log beside it."""
 
+    inode: int
     modified_ns: int
     size: int
-    has_log: bool
+    log_modified_ns: int
+    log_size: int
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a write-ahead log."""
+        return self.log_modified_ns >= 0
 
 
-def _moment(path: Path) -> _Moment:
+def moment(path: Path) -> Moment:
+    """Return the present moment of a database; raises `OSError` if there is none."""
     found = path.stat()
-    log = os.path.realpath(path) + "-wal"
-    return _Moment(found.st_mtime_ns, found.st_size, os.path.exists(log))
+    try:
+        log = os.stat(os.path.realpath(path) + "-wal")
+    except FileNotFoundError:
+        return Moment(found.st_ino, found.st_mtime_ns, found.st_size, -1, 0)
+    return Moment(found.st_ino, found.st_mtime_ns, found.st_size, log.st_mtime_ns, log.st_size)
 
 
 def _check_file(path: Path) -> None:
@@ -185,7 +196,7 @@ def _application_id(path: Path) -> int:
         return _read_application_id(path, "mode=ro&immutable=1")
     except sqlite3.DatabaseError as error:
         damaged = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
-        if not damaged or not _moment(path).has_log:
+        if not damaged or not moment(path).has_log:
             raise
         return _read_application_id(path, "mode=ro")
 

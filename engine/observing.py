@@ -1,0 +1,180 @@
+"""Watching a repository that others write to: reads what changed, writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Iterable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Final, Protocol
+
+from engine.clock import Clock
+from engine.errors import RepositoryUnavailable
+from engine.models import BatchRecord
+from engine.repository import BatchStateRepository
+
+STALE_SECONDS: Final = 10.0
+"""What was verified longer ago than this is not shown as live."""
+
+LAGGING_BATCHES: Final = 1000
+"""With more batches than this still to be read anew, what is shown lags."""
+
+_PAGE: Final = 1000
+_SHARE: Final = 0.2
+_FIRST_DELAY_SECONDS: Final = 0.2
+_LONGEST_DELAY_SECONDS: Final = 5.0
+
+
+class ReadModel(Protocol):
+    """What takes over the batches that were read."""
+
+    def load(self, records: Iterable[BatchRecord]) -> None:
+        """Take over batches as the repository knows them."""
+
+    def forget(self, batch_ids: Iterable[str]) -> None:
+        """Let batches go that the repository does not know any more."""
+
+
+class Observer:
+    """Keeps a read model up to date with a repository, by its notices of changes.
+
+    A batch that is missing in one look at all of them is let go when it is missing in the next
+    as well: a backend that lost its memory for a moment must not empty the screen.
+
+    Args:
+        repository: What is watched; opened for reading.
+        model: What is kept up to date.
+        clock: Dates what was verified.
+        changed: Called after something was taken over, with the batches that were read anew.
+    """
+
+    def __init__(
+        self,
+        repository: BatchStateRepository,
+        model: ReadModel,
+        clock: Clock,
+        changed: Callable[[Collection[str]], object],
+    ) -> None:
+        self._repository = repository
+        self._model = model
+        self._clock = clock
+        self._changed = changed
+        self._named: dict[str, None] = {}
+        self._look_at_all = True
+        self._work = asyncio.Event()
+        self._known: dict[str, BatchRecord] = {}
+        self._missing: set[str] = set()
+        self._verified: float | None = None
+        self.verified_at: datetime | None = None
+        self.trouble = ""
+        self.reconnects = 0
+
+    @property
+    def pending(self) -> int:
+        """How many batches are known to have changed and were not read yet."""
+        return len(self._named)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the last word of the repository is too old to call anything live."""
+        if self._verified is None:
+            return False
+        return self._clock.monotonic() - self._verified > STALE_SECONDS
+
+    async def run(self) -> None:
+        """Watch until cancelled; while the repository is away, try again and again."""
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            heard = self._verified
+            try:
+                await self._follow()
+            except* RepositoryUnavailable as group:
+                self.trouble = str(group.exceptions[0])
+                self.reconnects += 1
+                self._changed(())
+            if self._verified != heard:
+                delay = _FIRST_DELAY_SECONDS
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            self._look_at_all = True  # notices were missed
+
+    async def _follow(self) -> None:
+        """Listen and read side by side until one of them fails.
+
+        Nothing is read before the first word of the notices: from then on none is missed.
+        """
+        self._work.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._read_on())
+
+    async def _listen(self) -> None:
+        first = True
+        async with aclosing(self._repository.changes()) as changes:
+            async for names in changes:
+                if names is None:
+                    self._look_at_all = True
+                else:
+                    self._named.update(dict.fromkeys(names))
+                self._note_contact()
+                if first or names is None or names:
+                    self._work.set()
+                first = False
+        raise RepositoryUnavailable(f"{self._repository.name} sends no more notices of changes")
+
+    async def _read_on(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            started = self._clock.monotonic()
+            while self._named:
+                await self._read_named()
+            if self._look_at_all:
+                self._look_at_all = False
+                await self._read_all()
+            # However much changes, others need the backend too.
+            spent = self._clock.monotonic() - started
+            await asyncio.sleep(min(spent * (1 / _SHARE - 1), _LONGEST_DELAY_SECONDS))
+
+    async def _read_named(self) -> None:
+        names = list(self._named)[:_PAGE]
+        records = await self._repository.summaries(names, limit=len(names))
+        for name in names:
+            self._named.pop(name, None)
+        self._take(records)
+
+    async def _read_all(self) -> None:
+        after, found = "", set()
+        while page := await self._repository.summaries(after=after, limit=_PAGE):
+            after = page[-1].batch_id
+            found |= {record.batch_id for record in page}
+            self._take(page)
+            await asyncio.sleep(0)
+        gone = self._known.keys() - found
+        if confirmed := gone & self._missing:
+            for name in confirmed:
+                del self._known[name]
+            self._model.forget(confirmed)
+            self._changed(confirmed)
+        self._missing = gone - confirmed
+        if self._missing:
+            self._look_at_all = True
+            self._work.set()
+        self._note_contact()
+
+    def _take(self, records: Iterable[BatchRecord]) -> None:
+        """Take over what differs from what is known."""
+        news = [one for one in records if self._known.get(one.batch_id) != one]
+        self._known.update((record.batch_id, record) for record in news)
+        self._note_contact()
+        if news:
+            self._model.load(news)
+            self._changed([record.batch_id for record in news])
+
+    def _note_contact(self) -> None:
+        self._verified = self._clock.monotonic()
+        self.verified_at = self._clock.now()
+        if self.trouble:
+            self.trouble = ""
+            self._changed(())

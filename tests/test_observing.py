@@ -1,0 +1,186 @@
+"""An observer: sees what others write, keeps what it has while they are away, writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from properties.test_repository_model import START
+from stills import until
+
+import engine.observing as observing
+from engine.backends.mock import MockBatchStateRepository
+from engine.backends.sqlite import SqliteBatchStateRepository
+from engine.clock import Clock, ManualClock, SystemClock
+from engine.errors import RepositoryUnavailable
+from engine.models import COMPLETED, BatchRecord, StepFact
+from engine.observing import Observer
+from engine.repository import BatchStateRepository
+
+
+class Watched(MockBatchStateRepository):
+    """A repository whose notices the test writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[Collection[str] | None] = asyncio.Queue()
+        self.away = False
+        self.asked: list[Any] = []
+
+    async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
+        self.check()
+        yield ()
+        while True:
+            notice = await self.queue.get()
+            self.check()
+            yield notice
+
+    def check(self) -> None:
+        if self.away:
+            raise RepositoryUnavailable("it is gone")
+
+    async def summaries(self, batch_ids: Any = None, **named: Any) -> list[BatchRecord]:
+        self.check()
+        self.asked.append(batch_ids)
+        return await super().summaries(batch_ids, **named)
+
+
+class Seen:
+    """A read model that remembers."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, BatchRecord] = {}
+        self.loads = 0
+
+    def load(self, records: Iterable[BatchRecord]) -> None:
+        self.loads += 1
+        self.records.update((record.batch_id, record) for record in records)
+
+    def forget(self, batch_ids: Iterable[str]) -> None:
+        for batch_id in batch_ids:
+            del self.records[batch_id]
+
+
+@asynccontextmanager
+async def observed(
+    repository: BatchStateRepository, clock: Clock | None = None
+) -> AsyncGenerator[tuple[Observer, Seen], None]:
+    seen = Seen()
+    observer = Observer(repository, seen, clock or SystemClock(), lambda names: None)
+    task = asyncio.create_task(observer.run())
+    try:
+        yield observer, seen
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "_LONGEST_DELAY_SECONDS", 0.02)
+    monkeypatch.setattr(observing, "_FIRST_DELAY_SECONDS", 0.001)
+
+
+def result(batch_id: str, essay_id: str = "e1") -> StepFact:
+    return StepFact(batch_id, essay_id, "nlp", COMPLETED, START, detail=1)
+
+
+async def test_only_what_a_notice_names_is_read_again() -> None:
+    repository = Watched()
+    await repository.record([result("b1"), result("b2")])
+    async with observed(repository) as (observer, seen):
+        await until(lambda: len(seen.records) == 2)
+        repository.asked.clear()
+        await repository.record([result("b1", "e2")])
+        repository.queue.put_nowait(["b1"])
+        await until(lambda: seen.records["b1"].seen == 2)
+        assert repository.asked == [["b1"]]
+        loads = seen.loads
+        repository.queue.put_nowait(["b1", "b2"])
+        await until(lambda: len(repository.asked) == 2)
+        assert seen.loads == loads, "what has not changed is not loaded"
+        assert observer.pending == 0
+
+
+async def test_where_anything_may_have_changed_all_is_looked_at() -> None:
+    repository = Watched()
+    async with observed(repository) as (_, seen):
+        await repository.record([result("b1")])
+        repository.queue.put_nowait(None)
+        await until(lambda: "b1" in seen.records)
+
+
+async def test_while_it_is_away_the_last_known_stays_and_trouble_is_told() -> None:
+    repository = Watched()
+    await repository.record([result("b1")])
+    async with observed(repository) as (observer, seen):
+        await until(lambda: "b1" in seen.records)
+        repository.away = True
+        repository.queue.put_nowait(())
+        await until(lambda: observer.trouble)
+        assert observer.trouble == "it is gone"
+        assert "b1" in seen.records
+        await repository.record([result("b2")])  # its notice is missed
+        repository.away = False
+        await until(lambda: "b2" in seen.records)
+        assert observer.trouble == ""
+        assert observer.reconnects >= 1
+
+
+async def test_a_batch_is_let_go_when_it_is_missing_twice() -> None:
+    repository = Watched()
+    await repository.record([result("b1"), result("b2")])
+    async with observed(repository) as (_, seen):
+        await until(lambda: len(seen.records) == 2)
+        everything, repository._batches = repository._batches, {}
+        lost = repository.summaries
+        looks = 0
+
+        async def once(*arguments: Any, **named: Any) -> list[BatchRecord]:
+            nonlocal looks
+            looks += 1
+            if looks == 2:  # back before the second look
+                repository._batches = everything
+            return await lost(*arguments, **named)
+
+        repository.summaries = once  # type: ignore[method-assign]
+        repository.queue.put_nowait(None)
+        await until(lambda: looks >= 3)
+        assert sorted(seen.records) == ["b1", "b2"]
+        del everything["b2"]
+        repository.queue.put_nowait(None)
+        await until(lambda: sorted(seen.records) == ["b1"])
+
+
+async def test_without_a_word_for_long_it_is_stale() -> None:
+    repository, clock = Watched(), ManualClock(START)
+    async with observed(repository, clock) as (observer, _):
+        await until(lambda: observer.verified_at == START)
+        assert not observer.is_stale
+        clock.advance(observing.STALE_SECONDS + 1)
+        assert observer.is_stale
+        repository.queue.put_nowait(())
+        await until(lambda: not observer.is_stale)
+
+
+async def test_a_file_that_another_connection_writes_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    writer = await SqliteBatchStateRepository.open(path)
+    await writer.record([result("b1")])
+    reader = await SqliteBatchStateRepository.open(path, read_only=True)
+    async with observed(reader) as (observer, seen):
+        await until(lambda: "b1" in seen.records)
+        await writer.record([result("b1", "e2"), result("b2")])
+        await until(lambda: "b2" in seen.records and seen.records["b1"].seen == 2)
+        await writer.aclose()
+        path.rename(tmp_path / "elsewhere.db")
+        await until(lambda: observer.trouble)
+        assert "x.db" in observer.trouble
+        (tmp_path / "elsewhere.db").rename(path)
+        await until(lambda: not observer.trouble)
+    await reader.aclose()
