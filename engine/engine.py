@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
+
+import msgspec
 
 from engine.account import Account
 from engine.clock import Clock, SystemClock
@@ -14,6 +17,7 @@ from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavai
 from engine.events import Event, Ignored, Rejected, parse
 from engine.feeds.port import Envelope, Feed, Seekable
 from engine.models import BatchRecord, EssayState, Fact
+from engine.observing import Observer
 from engine.projection import Projection
 from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
 from engine.timeline import Timeline
@@ -25,6 +29,7 @@ DEAD_LETTER_BYTES = 64 * 1024
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 10.0
 _PAGE = 1000
+_REOPEN_SECONDS = 0.1
 _CUT_OFF = frozenset({"json", "not_utf8"})
 """The reasons for which half a line is refused."""
 
@@ -43,6 +48,7 @@ class Engine:
         *,
         stall_seconds: float = 300.0,
         patience_seconds: float | None = None,
+        observing: bool = False,
     ) -> None:
         """Join the parts; nothing is opened or read yet.
 
@@ -53,6 +59,7 @@ class Engine:
             stall_seconds: When a silent batch counts as stalled.
             patience_seconds: How long an unavailable repository is tried again before
                 `run` gives up; `None` means for ever.
+            observing: Follow what others write to the repository instead of a feed.
         """
         self.repository = repository
         self.feed = feed
@@ -65,6 +72,10 @@ class Engine:
             if isinstance(feed, Seekable)
             else None
         )
+        self._observer = (
+            Observer(repository, self._projection, self.clock, self._noticed) if observing else None
+        )
+        self._reopening = asyncio.Event()
         self._mode = Mode.STARTING
         self._trouble = ""
         self._revision = 0
@@ -79,13 +90,16 @@ class Engine:
     async def run(self) -> None:
         """Load what is known, then process the feed until it ends.
 
-        A seekable feed that has ended is waited on: it may be moved back.
+        A seekable feed that has ended is waited on: it may be moved back. An observing engine
+        goes on until it is cancelled.
 
         Raises:
             FeedError: The feed cannot be read.
             RepositoryError: Facts cannot be kept, and patience has run out.
         """
         try:
+            if self._observer:
+                await self._observe(self._observer)
             async with self._writing:
                 await self._load()
             if self._timeline:
@@ -221,6 +235,31 @@ class Engine:
             self._account.retract(1)
             raise
 
+    # --- observing -------------------------------------------------------------------------
+
+    async def _observe(self, observer: Observer) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(observer.run())
+            group.create_task(self._follow_open_batch())
+
+    def _noticed(self, batch_ids: Collection[str]) -> None:
+        grid = self._projection.grid
+        if grid and grid.batch_id in batch_ids:
+            self._reopening.set()
+        self._wake.set()
+
+    async def _follow_open_batch(self) -> None:
+        """Look anew at the essays of the open batch after it changed, and not all the time."""
+        while True:
+            await self._reopening.wait()
+            self._reopening.clear()
+            started = self.clock.monotonic()
+            with suppress(RepositoryUnavailable):  # the observer says so, and tries again
+                async with self._writing:
+                    await self._reopen()
+            spent = self.clock.monotonic() - started
+            await asyncio.sleep(max(_REOPEN_SECONDS, 4 * spent))
+
     # --- showing ---------------------------------------------------------------------------
 
     @property
@@ -265,7 +304,7 @@ class Engine:
         self._wake.clear()
 
     def _build(self, wanted: Collection[str] | None = None) -> View:
-        now = self.clock.now()
+        now = self._time_of_data()
         rows, changed = self._projection.rows(now, wanted)
         self._revision += 1
         self._view = View(
@@ -280,9 +319,33 @@ class Engine:
         )
         return self._view
 
+    def _time_of_data(self) -> datetime:
+        """Return the time that ages are counted to: it stands still while nothing is verified."""
+        observer = self._observer
+        if observer and observer.verified_at and (observer.trouble or observer.is_stale):
+            return observer.verified_at
+        return self.clock.now()
+
     @property
     def health(self) -> Health:
         """The account of events and the state of feed and backend."""
+        health = self._health()
+        observer = self._observer
+        if observer is None:
+            return health
+        return msgspec.structs.replace(
+            health,
+            mode=observer.mode,
+            feed="",
+            trouble=observer.trouble or health.trouble,
+            time=self.clock.now(),
+            verified_at=observer.verified_at,
+            pending=observer.pending,
+            gaps=observer.gaps,
+            read_only=True,
+        )
+
+    def _health(self) -> Health:
         feed = self.feed
         account = self._account
         return Health(
@@ -298,7 +361,7 @@ class Engine:
             account.events_per_second(),
             None if self._timeline else account.lag_seconds,
             self._trouble,
-            tuple(feed.notices) if feed else (),
+            (*(feed.notices if feed else ()), *self.repository.notices),
             dict(account.ignored_types),
         )
 

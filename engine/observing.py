@@ -13,6 +13,7 @@ from engine.clock import Clock
 from engine.errors import RepositoryUnavailable
 from engine.models import BatchRecord
 from engine.repository import BatchStateRepository
+from engine.view import Mode
 
 STALE_SECONDS: Final = 10.0
 """What was verified longer ago than this is not shown as live."""
@@ -68,12 +69,25 @@ class Observer:
         self._verified: float | None = None
         self.verified_at: datetime | None = None
         self.trouble = ""
-        self.reconnects = 0
+        self.gaps = 0
 
     @property
     def pending(self) -> int:
         """How many batches are known to have changed and were not read yet."""
         return len(self._named)
+
+    @property
+    def mode(self) -> Mode:
+        """What to call the picture that the read model gives."""
+        if self._verified is None:
+            return Mode.RECONNECTING if self.trouble else Mode.STARTING
+        if self.is_stale:
+            return Mode.STALE
+        if self.trouble:
+            return Mode.RECONNECTING
+        if self._repository.is_provisional:
+            return Mode.PROVISIONAL
+        return Mode.LAGGING if self.pending > LAGGING_BATCHES else Mode.LIVE
 
     @property
     def is_stale(self) -> bool:
@@ -90,8 +104,8 @@ class Observer:
             try:
                 await self._follow()
             except* RepositoryUnavailable as group:
+                self.gaps += not self.trouble
                 self.trouble = str(group.exceptions[0])
-                self.reconnects += 1
                 self._changed(())
             if self._verified != heard:
                 delay = _FIRST_DELAY_SECONDS

@@ -88,7 +88,10 @@ class Projection:
         """Take over batches as the repository knows them."""
         for record in records:
             known = self._models.get(record.batch_id)
-            self._models[record.batch_id] = _Model(record.copy(), known.recent if known else ())
+            model = self._models[record.batch_id] = _Model(record.copy())
+            if known:
+                model.recent.extend(known.recent)
+                model.recent.extend(_results_between(known.record, record))
             self._touch([record.batch_id])
 
     def forget(self, batch_ids: Iterable[str]) -> None:
@@ -262,6 +265,20 @@ class Projection:
             column = grid.outcomes.setdefault(fact.step, bytearray(len(grid.essay_ids)))
             column[grid.index[fact.essay_id]] = fact.outcome
         grid.version += 1
+
+
+def _results_between(old: BatchRecord, new: BatchRecord) -> list[datetime]:
+    """Date results that nobody told one by one: evenly over the time in which they came."""
+    count = _results(new) - _results(old)
+    if count <= 0 or new.last_at is None or old.last_at is None:
+        return []
+    pace = (new.last_at - old.last_at) / count
+    first = max(0, count - RECENT_RESULTS)
+    return [old.last_at + pace * number for number in range(first + 1, count + 1)]
+
+
+def _results(record: BatchRecord) -> int:
+    return sum(map(sum, record.counts.values()))
 
 
 def _per_second(recent: Sequence[datetime], now: datetime) -> float | None:

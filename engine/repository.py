@@ -175,6 +175,11 @@ class BatchStateRepository(ABC):
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     @property
+    def is_provisional(self) -> bool:
+        """Whether something that was recorded is not in the permanent record now."""
+        return False
+
+    @property
     def notices(self) -> list[str]:
         """What an operator should know of the backend now, e.g. that a part of it is away."""
         return []

@@ -47,6 +47,10 @@ class Mode(StrEnum):
     PAUSED = "paused"
     ENDED = "ended"
     RETRYING = "retrying"
+    LAGGING = "lagging"
+    RECONNECTING = "reconnecting"
+    STALE = "stale"
+    PROVISIONAL = "provisional"
     FAILED = "failed"
 
 
@@ -55,6 +59,11 @@ class Health(msgspec.Struct, frozen=True):
 
     `read = applied + ignored + duplicates + dead_letters + in_flight`, always.
     `lag_seconds` is the age of the newest event when it was applied; `None` in a replay.
+
+    Of an observer there is, instead of an account: the `time` of day (ages are counted to
+    `verified_at`, the last moment at which the backend answered, while it does not), the
+    batches that changed and are still to be read (`pending`), and how often notices may have
+    been missed (`gaps`).
     """
 
     mode: Mode
@@ -71,6 +80,11 @@ class Health(msgspec.Struct, frozen=True):
     trouble: str = ""
     notices: tuple[str, ...] = ()
     ignored_types: Mapping[str, int] = {}
+    time: datetime | None = None
+    verified_at: datetime | None = None
+    pending: int = 0
+    gaps: int = 0
+    read_only: bool = False
 
 
 class ReplayState(msgspec.Struct, frozen=True):

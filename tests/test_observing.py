@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from properties.test_repository_model import START
 from stills import until
@@ -16,10 +18,13 @@ import engine.observing as observing
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.clock import Clock, ManualClock, SystemClock
+from engine.engine import Engine
 from engine.errors import RepositoryUnavailable
 from engine.models import COMPLETED, BatchRecord, StepFact
 from engine.observing import Observer
+from engine.projection import Projection
 from engine.repository import BatchStateRepository
+from engine.view import Grid, Mode
 
 
 class Watched(MockBatchStateRepository):
@@ -129,7 +134,7 @@ async def test_while_it_is_away_the_last_known_stays_and_trouble_is_told() -> No
         repository.away = False
         await until(lambda: "b2" in seen.records)
         assert observer.trouble == ""
-        assert observer.reconnects >= 1
+        assert observer.gaps == 1
 
 
 async def test_a_batch_is_let_go_when_it_is_missing_twice() -> None:
@@ -166,6 +171,55 @@ async def test_without_a_word_for_long_it_is_stale() -> None:
         assert observer.is_stale
         repository.queue.put_nowait(())
         await until(lambda: not observer.is_stale)
+
+
+async def test_the_engine_shows_what_is_live_and_stops_the_clock_when_nothing_is_verified() -> None:
+    repository, clock = Watched(), ManualClock(START)
+    await repository.record([result("b1")])
+    engine = Engine(repository, clock=clock, observing=True)
+    assert engine.health.mode is Mode.STARTING
+    running = asyncio.create_task(engine.run())
+    await until(lambda: engine.health.mode is Mode.LIVE and len(engine.view.batches) == 1)
+    health = engine.health
+    assert (health.read_only, health.verified_at, health.gaps) == (True, START, 0)
+
+    await engine.open("b1")
+    await repository.record([result("b1", "e2")])
+    repository.queue.put_nowait(["b1"])
+    await until(lambda: len(grid_of(engine).essay_ids) == 2)
+
+    repository.away = True
+    repository.queue.put_nowait(())
+    await until(lambda: engine.health.mode is Mode.RECONNECTING)
+    assert engine.health.trouble == "it is gone"
+    clock.advance(5)
+    assert (engine.view.now, engine.health.time) == (START, START + timedelta(seconds=5))
+    clock.advance(6)
+    assert engine.health.mode is Mode.STALE
+    repository.away = False
+    await until(lambda: engine.health.mode is Mode.LIVE)
+    assert engine.view.now == clock.now()
+    assert engine.health.gaps == 1
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+def grid_of(engine: Engine) -> Grid:
+    assert engine.view.grid
+    return engine.view.grid
+
+
+async def test_the_rate_of_what_nobody_told_one_by_one_is_spread_over_its_time() -> None:
+    projection = Projection()
+    record = BatchRecord("b", expected=100, seen=100, first_at=START, last_at=START)
+    projection.load([record])
+    later = START + timedelta(seconds=60)
+    projection.load([msgspec.structs.replace(record, last_at=later, counts={"nlp": [30, 0]})])
+    rows, _ = projection.rows(later)
+    rate = rows["b"].rate_per_minute
+    assert rate is not None
+    assert 29 <= rate <= 32
 
 
 async def test_a_file_that_another_connection_writes_is_followed(tmp_path: Path) -> None:

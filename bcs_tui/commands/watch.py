@@ -1,4 +1,4 @@
-"""`watch`: the dashboard on what a SQLite file holds; never writes."""
+"""`watch`: the dashboard on what a backend holds, live; never writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bcs_tui.commands.dashboard import require_terminal, run_on_screen
 from bcs_tui.commands.options import add_verb, settings_of, why_mock
-from engine import Engine, SettingsError, open_repository
+from engine import Engine, Settings, SettingsError, open_repository
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
@@ -17,16 +17,22 @@ def add(verbs: Verbs) -> None:
     """Add the verb."""
     examples = "bcs-tui watch --sqlite-path batches.db"
     add_verb(
-        verbs, "watch", run, "shows the dashboard on a SQLite file as it is when opened", examples
+        verbs, "watch", run, "shows the dashboard on the backend, live and read-only", examples
     )
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Show what the file holds until the user leaves."""
+    """Follow the backend until the user leaves."""
     settings = settings_of(arguments)
     if settings.backend == "mock":
         raise SettingsError(f"nothing to watch: {why_mock(settings)}")
     require_terminal()
     async with open_repository(settings, read_only=True) as repository:
-        engine = Engine(repository, stall_seconds=settings.STALL_SECONDS)
-        return await run_on_screen(engine, str(settings.SQLITE_PATH))
+        engine = Engine(repository, stall_seconds=settings.STALL_SECONDS, observing=True)
+        return await run_on_screen(engine, _title(settings))
+
+
+def _title(settings: Settings) -> str:
+    if settings.backend == "sqlite" and settings.SQLITE_PATH:
+        return settings.SQLITE_PATH.name
+    return "watch"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bcs_tui.format import clean, clock, compact, count, duration, fit
 from bcs_tui.widgets.ink import Line, Piece, fitting, spread, width_of, wrapped
-from engine import Mode, View
+from engine import Health, Mode, View
 
 _BADGES = {
     Mode.STARTING: "badge-calm",
@@ -15,6 +15,10 @@ _BADGES = {
     Mode.PAUSED: "badge-hold",
     Mode.ENDED: "badge-calm",
     Mode.RETRYING: "badge-alert",
+    Mode.LAGGING: "badge-hold",
+    Mode.RECONNECTING: "badge-alert",
+    Mode.STALE: "badge-alert",
+    Mode.PROVISIONAL: "badge-hold",
     Mode.FAILED: "badge-alert",
 }
 
@@ -29,10 +33,13 @@ def health(view: View, title: str, width: int, *, behind: bool = False) -> list[
         behind: Whether the terminal is too slow for the frames.
     """
     state = view.health
-    badge: list[Piece] = [(f" {state.mode.upper()} ", _BADGES[state.mode])]
-    time: list[Piece] = [(f"{clock(view.now)} ", "strong"), ("UTC ", "muted")]
+    badge: list[Piece] = [(f" {_word(state)} ", _BADGES[state.mode])]
+    if state.read_only:
+        badge.append((" READ-ONLY " if width >= 100 else " RO ", "badge-calm"))
+    now = clock(state.time or view.now)
+    time: list[Piece] = [(f"{now} ", "strong"), ("UTC ", "muted")]
     if width < 70:
-        time = [(f"{clock(view.now)}Z ", "strong")]
+        time = [(f"{now}Z ", "strong")]
     name: list[Piece] = [(f" {clean(title, 40)} ", "strong")] if width >= 100 else [(" ", "")]
     room = width - width_of(badge) - width_of(time) - width_of(name) - 5
     return [
@@ -40,8 +47,33 @@ def health(view: View, title: str, width: int, *, behind: bool = False) -> list[
     ]
 
 
+def _word(state: Health) -> str:
+    """Return the word of the badge, with the moment since when it is stale."""
+    if state.mode is Mode.STALE and state.verified_at:
+        return f"STALE since {clock(state.verified_at)}"
+    return state.mode.upper()
+
+
+def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
+    """Return what counts where others record and we only look."""
+    state = view.health
+    parts: list[Line] = [[(clean(state.backend, 24), "")]]
+    if state.gaps:
+        parts.append([(f"gaps {count(state.gaps)} !", "warn")])
+    if behind:
+        parts.append([("rendering behind !", "warn")])
+    if state.pending:
+        parts.append([("to read ", "muted"), (compact(state.pending), "")])
+    if state.verified_at and state.time:
+        age = max(0.0, (state.time - state.verified_at).total_seconds())
+        parts.append([("verified ", "muted"), (f"{duration(age)} ago", "")])
+    return parts
+
+
 def _parts(view: View, behind: bool, room: int) -> Sequence[Line]:
     state = view.health
+    if state.read_only:
+        return _watched(view, behind, room)
     way: Line = [
         (clean(state.feed, 24 if room < 90 else 48), ""),
         (" → ", "muted"),

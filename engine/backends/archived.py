@@ -240,6 +240,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         return letters
 
     @property
+    def is_provisional(self) -> bool:
+        """Whether the archive is away, or something waits for it."""
+        return bool(self._archive_part.trouble or self._mender.backlog)
+
+    @property
     def notices(self) -> list[str]:
         """Which part is away, and how much waits for the archive."""
         notices = [*self._live.notices, *self._archive.notices]
