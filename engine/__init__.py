@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.account import LOG_LENGTH as LOG_LENGTH
+    from engine.auditing import Audit as Audit
+    from engine.auditing import Claim as Claim
+    from engine.auditing import audit as audit
     from engine.clock import Clock as Clock
     from engine.clock import ManualClock as ManualClock
     from engine.clock import SystemClock as SystemClock
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "engine.account": "LOG_LENGTH",
+    "engine.auditing": "Audit Claim audit",
     "engine.clock": "Clock ManualClock SystemClock rfc3339",
     "engine.documents": "BatchCompletionSummary EssayProcessingState ProcessingStepStatus "
     "StepCompletionSummary",

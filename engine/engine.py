@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from engine.account import Account
+from engine.auditing import Audit, audit
 from engine.clock import Clock, SystemClock
 from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavailable
 from engine.events import Event, Ignored, Rejected, parse
@@ -396,6 +397,14 @@ class Engine:
         """Return everything that is known of one essay."""
         essays = await self.repository.essays(batch_id, [essay_id])
         return essays[0] if essays else None
+
+    async def audit(self, batch_id: str) -> Audit:
+        """Return who says what of a batch's counts.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        return audit(batch_id, await self.repository.claims(batch_id))
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival."""

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from engine.auditing import ESSAYS, Claim, claims_of
 from engine.clock import Clock, SystemClock, to_microseconds
 from engine.errors import NotFound
 from engine.models import (
@@ -24,6 +25,7 @@ from engine.models import (
     Outcome,
     PhaseFact,
     StepFact,
+    count_step,
 )
 from engine.pipelines import phases_of
 from engine.summaries import summarize
@@ -259,6 +261,27 @@ class BatchStateRepository(ABC):
             for counts in summarize(record, phases_of()).steps
             if counts.phase_status == SUCCESSFUL
         }
+
+    async def claims(self, batch_id: str) -> list[Claim]:
+        """Return what each part of the backend says of a batch's counts, the essays first.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        record = await self.batch_record(batch_id)
+        counts: dict[str, list[int]] = {}
+        seen, after = 0, ""
+        while page := await self.essays(batch_id, after=after):
+            after = page[-1].essay_id
+            seen += len(page)
+            for essay in page:
+                for step, fact in essay.steps.items():
+                    count_step(counts, step, 0, fact.outcome)
+        total = max(record.expected or 0, seen)
+        return [
+            *claims_of(ESSAYS, counts, total),
+            *claims_of("counters", record.counts, record.total),
+        ]
 
     async def batch_record(self, batch_id: str) -> BatchRecord:
         """Return one batch without its essays.

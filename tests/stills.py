@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bcs_tui.app import BcsApp
+from engine.auditing import Audit, audit
 from engine.backends.mock import MockBatchStateRepository
 from engine.clock import ManualClock
 from engine.engine import Engine
@@ -55,6 +56,9 @@ class StillEngine:
             yield self._view
             await self._news.wait()
             self._news.clear()
+
+    async def audit(self, batch_id: str) -> Audit:
+        return audit(batch_id, await self._repository.claims(batch_id))
 
     def look_at(self, batch_ids: Collection[str]) -> None:
         self.looked_at = batch_ids

@@ -76,7 +76,7 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
-    {"engine.errors", "engine.clock", "engine.bounds"},
+    {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing"},
     {"engine.places", "engine.servers", "engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port"},
     {"engine.summaries"},
@@ -126,7 +126,7 @@ def test_a_backend_knows_its_port_and_no_sibling(module: str) -> None:
         family = (*family, "engine.retelling", *(f"engine.backends.{part}" for part in parts))
     allowed = {
         f"engine.{name}"
-        for name in ("repository", "merge", "models", "errors", "clock", "redis_access")
+        for name in ("repository", "merge", "models", "errors", "clock", "auditing", "redis_access")
     }
     seen = [
         one

@@ -9,7 +9,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from bcs_tui.commands.options import FILES, add_json, add_verb, settings_of, why_mock
+from bcs_tui.commands.options import FILES, UNTRUSTWORTHY, add_json, add_verb, settings_of, why_mock
 from bcs_tui.commands.plain import as_json, note
 from bcs_tui.commands.progress import Metered, shown
 from engine import Engine, JsonlFeed, SettingsError, StdinFeed, open_engine
@@ -22,8 +22,6 @@ PATIENCE_SECONDS = 10.0
 
 CHUNK_SIZE = 5000
 """Events per transaction: a commit that reaches the disk costs as much as a thousand events."""
-
-_UNTRUSTWORTHY = 7
 
 
 def add(verbs: Verbs) -> None:
@@ -55,7 +53,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 await engine.run()
         finally:
             _print(engine, time.monotonic() - started, arguments.json)
-    return _UNTRUSTWORTHY if arguments.strict and engine.health.dead_letters else 0
+    return UNTRUSTWORTHY if arguments.strict and engine.health.dead_letters else 0
 
 
 def _feed(arguments: argparse.Namespace) -> Metered:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Run: TypeAlias = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
 
+UNTRUSTWORTHY: Final = 7
+"""The exit code with `--strict` where data cannot be trusted."""
+
 FILES: Final = {
     "bash": "_shtab_compgen_files",
     "zsh": "_files",

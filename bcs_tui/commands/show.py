@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
-from bcs_tui.commands.options import add_json, add_verb, load_summary, settings_of
+from bcs_tui.commands.options import UNTRUSTWORTHY, add_json, add_verb, load_summary, settings_of
 from bcs_tui.commands.plain import as_json, print_facts, print_table
-from engine import BatchCompletionSummary, BatchSummary, StepCounts, open_repository, rfc3339
+from engine import (
+    Audit,
+    BatchCompletionSummary,
+    BatchSummary,
+    Claim,
+    StepCounts,
+    audit,
+    open_repository,
+    rfc3339,
+)
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
@@ -16,15 +25,20 @@ _HEADINGS: Final = (
     "STEP", ">COMPLETED", ">FAILED", ">SKIPPED", ">PENDING", ">TOTAL", ">%", "PHASE"
 )  # fmt: skip
 
+_AUDIT_HEADINGS: Final = ("STEP", "SOURCE", ">COMPLETED", ">FAILED", ">TOTAL", "")
+
 
 def add(verbs: Verbs) -> None:
     """Add the verb."""
     examples = """
         bcs-tui show 9a89b6b0-a247-4158-a83b-ba51bea27dc0
         bcs-tui show BATCH --json | jq .step_summaries.spellcheck.failed_count
+        bcs-tui show BATCH --audit --strict
     """
     parser = add_verb(verbs, "show", run, "shows one batch, step by step", examples)
     parser.add_argument("batch", metavar="BATCH", help="the id of a batch")
+    parser.add_argument("--audit", action="store_true", help="list who says which counts")
+    parser.add_argument("--strict", action="store_true", help="exit 7 if --audit finds a mismatch")
     add_json(parser, lines=False)
 
 
@@ -33,6 +47,9 @@ async def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     async with open_repository(settings, read_only=True) as repository:
         batch = await load_summary(repository, settings, arguments.batch)
+        if arguments.audit:
+            found = audit(arguments.batch, await repository.claims(arguments.batch))
+            return _show_audit(found, arguments.json, arguments.strict)
         now = repository.clock.now()
     if arguments.json:
         print(as_json(BatchCompletionSummary.from_summary(batch, now)))
@@ -57,6 +74,36 @@ def _print(batch: BatchSummary) -> None:
     if batch.steps:
         print()
         print_table(_HEADINGS, map(_row, batch.steps))
+
+
+def _show_audit(found: Audit, as_document: bool, strict: bool) -> int:
+    """Print who says what; return the exit code."""
+    wrong = found.disagreements
+    if as_document:
+        print(
+            as_json(
+                {
+                    "batch_id": found.batch_id,
+                    "agrees": not wrong,
+                    "claims": [claim._asdict() for claim in found.claims],
+                    "disagreements": [one._asdict() for one in wrong],
+                }
+            )
+        )
+    else:
+        print_table(_AUDIT_HEADINGS, (_claim_row(found, claim) for claim in found.claims))
+        for one in wrong:
+            print(f"{one.step}: {one.source} says {one.says} {one.member}, the essays {one.essays}")
+    return UNTRUSTWORTHY if wrong and strict else 0
+
+
+def _claim_row(found: Audit, claim: Claim) -> tuple[str, ...]:
+    numbers = (claim.completed, claim.failed, claim.total)
+    differs = any(
+        (one.step, one.source) == (claim.step, claim.source) for one in found.disagreements
+    )
+    shown = ("-" if number is None else str(number) for number in numbers)
+    return (claim.step, claim.source, *shown, "differs" if differs else "")
 
 
 def _row(step: StepCounts) -> tuple[str, ...]:

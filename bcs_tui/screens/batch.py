@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.widget import Widget
 
 from bcs_tui.format import CRUMB, clean, clock, count, rate
+from bcs_tui.screens.audit import AuditScreen
 from bcs_tui.screens.essay import EssayScreen
 from bcs_tui.screens.page import Context, Page
 from bcs_tui.widgets import phase_strip
@@ -33,6 +34,7 @@ class BatchScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "match(1)", show=False),
         Binding("N", "match(-1)", show=False),
+        Binding("a", "audit", show=False),
     ]
     HINTS: ClassVar[Sequence[tuple[str, str]]] = (
         ("Esc", "fleet"),
@@ -40,6 +42,7 @@ class BatchScreen(Page):
         ("j k", "step"),
         ("Enter", "open essay"),
         ("g G", "first, last"),
+        ("a", "audit"),
         ("y", "copy id"),
     )
     KEYS: ClassVar[Sequence[tuple[str, str]]] = (
@@ -48,6 +51,7 @@ class BatchScreen(Page):
         ("Enter", "open the essay"),
         ("/   n N", "find an essay by its id; next, previous"),
         ("PgUp PgDn", "a band up, down"),
+        ("a", "audit: who says which counts"),
     )
 
     def __init__(self, context: Context, batch_id: str) -> None:
@@ -227,6 +231,18 @@ class BatchScreen(Page):
         """Go to the next essay whose id has the text that was asked for."""
         if self._wanted and not self.essays.find(self._wanted, direction):
             self.say(f"no essay id has {self._wanted!r} in it", "warn")
+
+    def action_audit(self) -> None:
+        """Show who says which counts."""
+        self.run_worker(self._audit(), group="audit", exclusive=True)
+
+    async def _audit(self) -> None:
+        try:
+            found = await self.context.engine.audit(self.batch_id)
+        except BCSError as error:
+            self.say(str(error), "warn")
+        else:
+            self.app.push_screen(AuditScreen(found))
 
     def selected_id(self) -> str | None:
         return self.essays.essay_id or self.batch_id

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
 
 from bcs_tui.format import DASH, fit
-from bcs_tui.screens.essay import Lines
-from bcs_tui.widgets.block import Block
+from bcs_tui.screens.sheet import Sheet
 from bcs_tui.widgets.ink import Line
-from bcs_tui.widgets.line_view import LineView
 
 Keys = Sequence[tuple[str, str]]
 
@@ -53,29 +49,13 @@ STATES: Keys = (
 )
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Sheet):
     """What the keys of the page below do."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1", "dismiss", show=False)
-    ]
-    AUTO_FOCUS = "LineView"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,f1", "dismiss", show=False)]
 
     def __init__(self, title: str, keys: Keys) -> None:
-        super().__init__()
-        self._title = title
-        self._keys = keys
-
-    def compose(self) -> ComposeResult:
-        lines = Lines()
-        lines.take(help_lines(self._title, self._keys))
-        yield LineView(lines, id="help", cursor=False)
-        yield Block(id="help-keys")
-
-    def on_mount(self) -> None:
-        self.query_one("#help-keys", Block).show(
-            lambda _width: [[("   Esc", "accent"), (" closes this", "muted")]]
-        )
+        super().__init__(help_lines(title, keys))
 
 
 def help_lines(title: str, keys: Keys) -> list[Line]:

@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
+from engine.auditing import ESSAYS, Claim
 from engine.backends.archived_mending import Mender, Part
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.redis_ledger import RedisLedger
@@ -229,6 +231,19 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         for known in await self._live.summaries([batch_id]):
             record.doubt = known.doubt
         return record
+
+    async def claims(self, batch_id: str) -> list[Claim]:
+        """Return what the merged essays say, and each source of both parts.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        claims = [one for one in await super().claims(batch_id) if one.source == ESSAYS]
+        for part, source in ((self._live_part, self._live), (self._archive_part, self._archive)):
+            with suppress(NotFound):
+                said = await part.ask(partial(source.claims, batch_id)) or []
+                claims += [one._replace(source=f"{part.name} {one.source}") for one in said]
+        return claims
 
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival."""
