@@ -11,7 +11,7 @@ from bcs_tui.screens.sheet import Sheet
 from bcs_tui.widgets.ink import Line, Piece
 from engine import Audit, Claim
 
-_STEP, _SOURCE, _NUMBER = 16, 30, 8
+_STEP, _SOURCE, _NUMBER = 16, 26, 11
 
 
 class AuditScreen(Sheet):
@@ -29,7 +29,7 @@ def audit_lines(found: Audit) -> list[Line]:
     verdict = f"{len(wrong)} numbers differ from the essays" if wrong else "every source agrees"
     names = ("COMPLETED", "FAILED", "TOTAL")
     heading = fit("STEP", _STEP) + fit("SOURCE", _SOURCE)
-    heading += "".join(fit(name, _NUMBER + 3, right=True) for name in names)
+    heading += "".join(fit(f"{name}  ", _NUMBER, right=True) for name in names)
     lines: list[Line] = [
         [],
         [("   Audit ", "strong"), (clean(found.batch_id, 80), "")],
@@ -58,5 +58,5 @@ def _claim_line(claim: Claim, differing: set[tuple[str, str, str]], *, repeated:
         number = getattr(claim, member)
         differs = (claim.step, claim.source, member) in differing
         text = "-" if number is None else f"{number:,}" + (" ≠" if differs else "  ")
-        line.append((fit(text, _NUMBER + 3, right=True), "failed" if differs else ""))
+        line.append((fit(text, _NUMBER, right=True), "failed" if differs else ""))
     return line
