@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from hashlib import sha256
+from typing import TypeAlias
 
 import msgspec
 
 from engine.account import Account
+from engine.ahead import ReadAhead
 from engine.auditing import Audit, audit
 from engine.clock import Clock, SystemClock
 from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavailable
@@ -33,6 +35,8 @@ _PAGE = 1000
 _REOPEN_SECONDS = 0.1
 _CUT_OFF = frozenset({"json", "not_utf8"})
 """The reasons for which half a line is refused."""
+
+_Decoded: TypeAlias = tuple[Sequence[Envelope], Sequence[Event | Ignored | Rejected]]
 
 
 class Engine:
@@ -107,7 +111,8 @@ class Engine:
                 self._timeline.note()
             self._go(self._running_mode())
             if self.feed is not None:
-                await self._process(self.feed)
+                ahead = self.feed.may_run_ahead and self._timeline is None
+                await (self._process_ahead if ahead else self._process)(self.feed)
             self._go(Mode.ENDED)
         except (FeedError, RepositoryError) as error:
             self._trouble = str(error)
@@ -147,28 +152,47 @@ class Engine:
             self._go(self._running_mode())
             await asyncio.sleep(0)
 
+    async def _process_ahead(self, feed: Feed) -> None:
+        """Process a feed that need not know what was recorded of it."""
+        async with aclosing(ReadAhead(feed, self._begin)) as ahead:
+            while decoded := await ahead.next():
+                async with self._writing:
+                    await self._keep(*decoded)
+                await feed.acknowledge()
+                self._go(self._running_mode())
+
     async def _take(self, chunk: Sequence[Envelope]) -> None:
         """Decode, record, project and account for one chunk."""
         async with self._writing:
-            parsed = [
-                _incomplete(envelope)
-                if envelope.oversize or envelope.truncated
-                else parse(envelope.raw)
-                for envelope in chunk
-            ]
-            facts: list[Fact] = []
-            for event in parsed:
-                if isinstance(event, Event):
-                    facts += event.facts
-            self._account.begin(len(chunk))
-            letters = [
-                self._dead_letter(envelope, event)
-                for envelope, event in zip(chunk, parsed, strict=True)
-                if isinstance(event, Rejected)
-            ]
-            news = await self._record(facts, letters)
-            self._account.settle(parsed, news)
-            self._wake.set()
+            await self._keep(*self._begin(chunk))
+
+    def _begin(self, chunk: Sequence[Envelope]) -> _Decoded:
+        """Decode a chunk, which is in flight from now on."""
+        parsed = [
+            _incomplete(envelope)
+            if envelope.oversize or envelope.truncated
+            else parse(envelope.raw)
+            for envelope in chunk
+        ]
+        self._account.begin(len(chunk))
+        return chunk, parsed
+
+    async def _keep(
+        self, chunk: Sequence[Envelope], parsed: Sequence[Event | Ignored | Rejected]
+    ) -> None:
+        """Record, project and account for one chunk in flight."""
+        facts: list[Fact] = []
+        for event in parsed:
+            if isinstance(event, Event):
+                facts += event.facts
+        letters = [
+            self._dead_letter(envelope, event)
+            for envelope, event in zip(chunk, parsed, strict=True)
+            if isinstance(event, Rejected)
+        ]
+        news = await self._record(facts, letters)
+        self._account.settle(parsed, news)
+        self._wake.set()
 
     async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
         """Have the repository keep a chunk, trying again while it is unavailable."""

@@ -23,6 +23,7 @@ class Metered(Feed):
         self._total_bytes = total_bytes
         self._bytes = 0
         self.name = feed.name
+        self.may_run_ahead = feed.may_run_ahead
 
     async def read(self) -> list[Envelope] | None:
         chunk = await self._feed.read()

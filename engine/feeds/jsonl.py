@@ -37,6 +37,8 @@ class JsonlFeed(Feed):
         FeedUnavailable: The file is missing, unreadable, special, or not text.
     """
 
+    may_run_ahead = True
+
     def __init__(
         self,
         path: str | Path,

@@ -38,6 +38,12 @@ class Feed(ABC):
     name: str
     """What the feed is called on screen, e.g. the file's name."""
 
+    may_run_ahead: bool = False
+    """Whether a chunk may be read before the one before it is acknowledged.
+
+    True only of feeds to which `acknowledge` means nothing.
+    """
+
     @abstractmethod
     async def read(self) -> list[Envelope] | None:
         """Wait for envelopes and return those that are there, or `None` at the end.

@@ -28,6 +28,7 @@ class StdinFeed(Feed):
     """
 
     name = "standard input"
+    may_run_ahead = True
 
     def __init__(self, descriptor: int | None = None, *, chunk_size: int = CHUNK_SIZE) -> None:
         try:

@@ -1,0 +1,181 @@
+"""Reading ahead: what is read early is neither recorded late, nor lost, nor acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from envelopes import ListFeed, Tape, spellchecked
+
+from engine.backends.mock import MockBatchStateRepository
+from engine.engine import Engine
+from engine.errors import FeedUnavailable, RepositoryError
+from engine.feeds.port import Envelope
+from engine.models import Fact
+from engine.repository import Recorded
+from engine.view import Health, Mode
+
+RAWS = [spellchecked("b1", f"e{number}") for number in range(6)]
+
+
+class Slow(MockBatchStateRepository):
+    """Keeps nothing until it is let; refuses if it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.may = asyncio.Semaphore(0)
+        self.refuses = False
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        self.asked += 1
+        await self.may.acquire()
+        if self.refuses:
+            raise RepositoryError("slow: not permitted; ask")
+        return await super().record(facts)
+
+
+class Hasty(ListFeed):
+    """Two envelopes a chunk; has no third chunk until it is told to go on."""
+
+    may_run_ahead = True
+
+    def __init__(self) -> None:
+        super().__init__(RAWS, 2)
+        self.asked = 0
+        self.goes_on = asyncio.Event()
+        self.breaks = False
+
+    async def read(self) -> list[Envelope] | None:
+        self.asked += 1
+        if self.asked == 3:
+            await self.goes_on.wait()
+            if self.breaks:
+                raise FeedUnavailable("hasty: gone; look for it")
+        return await super().read()
+
+
+class Patient(Hasty):
+    may_run_ahead = False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+def account(health: Health) -> tuple[int, int, int]:
+    return health.read, health.applied, health.in_flight
+
+
+async def idle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_next_chunk_is_read_while_one_is_recorded_and_no_more() -> None:
+    repository, feed = Slow(), Hasty()
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: feed.asked == 2 and repository.asked == 1)
+    await idle()
+    assert (feed.asked, feed.acknowledged) == (2, 0)
+    assert account(engine.health) == (4, 0, 4)
+    repository.may.release()
+    await until(lambda: feed.asked == 3 and repository.asked == 2)
+    assert feed.acknowledged == 1
+    assert account(engine.health) == (4, 2, 2)
+    feed.goes_on.set()
+    repository.may.release()
+    repository.may.release()
+    await running
+    assert (feed.acknowledged, account(engine.health)) == (3, (6, 6, 0))
+    assert engine.health.mode is Mode.ENDED
+
+
+async def test_waiting_for_the_next_chunk_does_not_hold_up_what_is_there() -> None:
+    repository, feed = Slow(), Hasty()
+    repository.may.release()
+    repository.may.release()
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: feed.asked == 3 and feed.acknowledged == 2)
+    assert account(engine.health) == (4, 4, 0)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_feed_that_acknowledges_is_not_read_ahead() -> None:
+    repository, feed = Slow(), Patient()
+    running = asyncio.ensure_future(Engine(repository, feed).run())
+    await until(lambda: repository.asked == 1)
+    await idle()
+    assert feed.asked == 1
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_recording_is_not_read_ahead() -> None:
+    class HastyTape(Tape):
+        may_run_ahead = True
+
+    tape = HastyTape(RAWS, paused=True)
+    engine = Engine(MockBatchStateRepository(), tape)
+    running = asyncio.ensure_future(engine.run())
+    await engine.seek(index=2)
+    engine.step()
+    await until(lambda: engine.health.read == 3)
+    await engine.seek(index=1)
+    assert account(engine.health) == (1, 1, 0)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_what_was_read_ahead_is_in_flight_when_the_engine_is_stopped() -> None:
+    repository, feed = Slow(), Hasty()
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: feed.asked == 2 and repository.asked == 1)
+    await idle()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert account(engine.health) == (4, 0, 4)
+    assert feed.acknowledged == 0
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_feed_that_breaks_does_not_take_away_what_it_gave() -> None:
+    repository, feed = Slow(), Hasty()
+    feed.breaks = True
+    feed.goes_on.set()
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: repository.asked == 1)
+    repository.may.release()
+    await until(lambda: feed.asked == 3 and repository.asked == 2)
+    await idle()
+    repository.may.release()
+    with pytest.raises(FeedUnavailable):
+        await running
+    assert (feed.acknowledged, account(engine.health)) == (2, (4, 4, 0))
+    assert engine.health.trouble == "hasty: gone; look for it"
+
+
+async def test_a_repository_that_refuses_ends_the_reading() -> None:
+    repository, feed = Slow(), Hasty()
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    repository.may.release()
+    await until(lambda: feed.asked == 3 and repository.asked == 2)
+    repository.refuses = True
+    repository.may.release()
+    with pytest.raises(RepositoryError, match="not permitted"):
+        await running
+    assert (engine.health.mode, feed.acknowledged) == (Mode.FAILED, 1)
+    assert account(engine.health) == (4, 2, 2)
+    assert len(asyncio.all_tasks()) == 1
