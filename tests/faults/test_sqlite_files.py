@@ -31,6 +31,7 @@ from engine.models import BatchFact, EssaysFact, Fact, PhaseFact, RegistrationFa
 from engine.repository import DeadLetter
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+VERSION = len(sqlite_file.schemas())
 open_sqlite = SqliteBatchStateRepository.open
 
 
@@ -147,7 +148,7 @@ async def test_a_newer_schema(tmp_path: Path) -> None:
     await make(path)
     set_version(path, 99)
     with untouched(tmp_path):
-        await refused(path, SettingsError, "schema version 99, this bcs-tui knows 1;")
+        await refused(path, SettingsError, f"schema version 99, this bcs-tui knows {VERSION};")
 
 
 async def test_an_older_schema_is_brought_up_to_date(
@@ -161,12 +162,31 @@ async def test_an_older_schema_is_brought_up_to_date(
     )
     monkeypatch.setattr(sqlite_file, "schemas", lambda: newer)
     with untouched(tmp_path):
-        await refused(path, SettingsError, "version 1, this bcs-tui reads 2;", read_only=True)
+        await refused(
+            path,
+            SettingsError,
+            f"version {VERSION}, this bcs-tui reads {VERSION + 1};",
+            read_only=True,
+        )
     async with aclosing(await open_sqlite(path)) as repository:
         assert await seen(repository) == {"b1": 3}
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
         connection.execute("SELECT a, b, c FROM extra, more")
+
+
+async def test_results_without_a_batch_outlive_the_first_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    first = sqlite_file.schemas()[:1]
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file, "schemas", lambda: first)
+        await make(path, results(3, batch_id="", size=5000))
+    async with aclosing(await open_sqlite(path)) as repository:
+        await repository.record([EssaysFact("b1", ("e00000", "e00002"), START)])
+        steps = [essay.steps["spellcheck"] for essay in await repository.essays("b1")]
+    assert steps == [replace(fact, batch_id="b1") for fact in results(3, size=5000)[::2]]
 
 
 async def test_a_failed_upgrade_changes_nothing(
@@ -180,7 +200,7 @@ async def test_a_failed_upgrade_changes_nothing(
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             await open_sqlite(path)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert not connection.execute("PRAGMA table_info(extra)").fetchall()
 
 
