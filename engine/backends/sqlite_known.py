@@ -31,7 +31,7 @@ class Known:
         """Know nothing, so that all is read again."""
         self.batches: dict[str, KnownBatch] = {}
         self.steps: StepNames | None = None
-        self._next_batch_key = self._next_essay_key = 0
+        self._next_batch_key = self.next_essay_key = 0
 
     def refresh(self, connection: sqlite3.Connection) -> StepNames:
         """Bring everything up to date with the database inside a new transaction."""
@@ -47,13 +47,13 @@ class Known:
             self._data_version = version
             self.steps = StepNames(connection)
             self._next_batch_key = _next_key(connection, "batches", "batch_key")
-            self._next_essay_key = _next_key(connection, "essays", "essay_key")
+            self.next_essay_key = _next_key(connection, "essays", "essay_key")
         return self.steps
 
     def take_essay_key(self) -> int:
         """Return a key that no essay has."""
-        self._next_essay_key += 1
-        return self._next_essay_key - 1
+        self.next_essay_key += 1
+        return self.next_essay_key - 1
 
     def load_batches(self, connection: sqlite3.Connection, batch_ids: Iterable[str]) -> set[str]:
         """Make batches known; return those that are not in the database yet."""

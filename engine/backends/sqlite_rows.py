@@ -6,8 +6,9 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
+from engine.backends.sqlite_bulk import insert, replace
 from engine.backends.sqlite_known import (
     Known,
     load_essays,
@@ -17,8 +18,9 @@ from engine.backends.sqlite_known import (
     step_from,
 )
 from engine.clock import from_microseconds, to_microseconds
-from engine.merge import Identity, KnownBatch, KnownEssay, Touched
+from engine.merge import Identity, KnownBatch, KnownEssay, Slot, Touched
 from engine.models import (
+    BEGINNING,
     CONTENT,
     BatchFact,
     EssaysFact,
@@ -38,6 +40,9 @@ class Rows(Touched):
         self._names = known.refresh(connection)
         super().__init__(known.batches)
         self._before: dict[str, tuple[tuple[Any, ...], dict[str, list[int]]]] = {}
+        self._first_new_essay = known.next_essay_key
+        self._old_steps: frozenset[Slot] = frozenset()
+        self._old_homeless: frozenset[tuple[str, str]] = frozenset()
 
     def load(self, facts: Sequence[Fact]) -> None:
         """Load what the facts are about."""
@@ -64,6 +69,10 @@ class Rows(Touched):
         self._load_homeless(homeless)
         self._load_steps(facts)
         self._load_uploads(facts)
+        self._old_steps = frozenset(self.steps)
+        self._old_homeless = frozenset(
+            (essay_id, step) for essay_id, kept in self.homeless.items() for step in kept
+        )
 
     def key_for(self, batch: KnownBatch, essay_id: str) -> int:
         """Return the key of an essay that the database does not have."""
@@ -124,15 +133,12 @@ class Rows(Touched):
 
     def write(self) -> None:
         """Write what the merge has changed."""
-        step_rows = (
-            (key, *self._step_columns(step, fact))
-            for (key, step), fact in self.changed_steps.items()
-        )
-        self._replace("essays", map(_essay_row, self.changed_essays.values()))
-        self._replace("steps", sorted(step_rows))
-        self._replace("milestones", map(self._milestone_row, self.changed_marks))
-        self._replace("uploads", self.new_uploads)
-        self._replace("homeless_steps", map(self._homeless_row, self.changed_homeless))
+        self._write_essays()
+        self._write_steps()
+        self._write_homeless()
+        connection = self._connection
+        replace(connection, "milestones", map(self._milestone_row, self.changed_marks))
+        insert(connection, "uploads", self.new_uploads)
         batches: list[tuple[Any, ...]] = []
         counters: list[tuple[int, ...]] = []
         for batch_id, (columns, counts) in self._before.items():
@@ -142,36 +148,52 @@ class Rows(Touched):
             for step, pair in batch.record.counts.items():
                 if counts.get(step) != pair:
                     counters.append((batch.key, self._key_of(step), *pair))
-        self._replace("batches", batches)
-        self._replace("counters", counters)
+        replace(connection, "batches", batches)
+        replace(connection, "counters", counters)
 
-    def _replace(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        marks = ",".join("?" * _WIDTHS[table])
-        self._connection.executemany(f"REPLACE INTO {table} VALUES ({marks})", rows)
+    def _write_essays(self) -> None:
+        changed = self.changed_essays.values()
+        first = self._first_new_essay
+        insert(self._connection, "essays", [_essay_row(one) for one in changed if one.key >= first])
+        replace(self._connection, "essays", (_essay_row(one) for one in changed if one.key < first))
+
+    def _write_steps(self) -> None:
+        new: list[tuple[Any, ...]] = []
+        old: list[tuple[Any, ...]] = []
+        for slot, fact in self.changed_steps.items():
+            key, step = slot
+            row = (key, *self._step_columns(step, fact, to_microseconds(fact.time)))
+            (old if slot in self._old_steps else new).append(row)
+        new.sort()
+        insert(self._connection, "steps", new)
+        replace(self._connection, "steps", old)
+
+    def _write_homeless(self) -> None:
+        new: list[tuple[Any, ...]] = []
+        old: list[tuple[Any, ...]] = []
+        for place in self.changed_homeless:
+            (old if place in self._old_homeless else new).append(self._homeless_row(place))
+        insert(self._connection, "homeless_steps", new)
+        replace(self._connection, "homeless_steps", old)
 
     def _key_of(self, step: str) -> int:
-        return self._names.add(self._connection, step)
+        return self._names.keys.get(step) or self._names.add(self._connection, step)
 
-    def _step_columns(self, step: str, fact: StepFact) -> tuple[Any, ...]:
-        return (
-            self._key_of(step),
-            fact.outcome,
-            to_microseconds(fact.time),
-            fact.event_id,
-            fact.detail,
-            fact.metadata,
-        )
+    def _step_columns(self, step: str, fact: StepFact, time_us: int) -> tuple[Any, ...]:
+        key = self._key_of(step)
+        return (key, fact.outcome, time_us, fact.event_id, fact.detail, fact.metadata)
 
     def _homeless_row(self, place: tuple[str, str]) -> tuple[Any, ...]:
         essay_id, step = place
         kept = self.homeless[essay_id][step]
-        return (
-            essay_id,
-            *self._step_columns(step, kept.fact),
-            to_microseconds(kept.earliest),
-            optional_microseconds(kept.first),
-            optional_microseconds(kept.last),
-        )
+        time = kept.fact.time
+        time_us = to_microseconds(time)
+        # The times of a result that is the only one of its step are one and the same.
+        earliest_us = time_us if kept.earliest is time else to_microseconds(kept.earliest)
+        first_us = time_us if kept.first is time else optional_microseconds(kept.first)
+        last_us = time_us if kept.last is time else optional_microseconds(kept.last)
+        columns = self._step_columns(step, kept.fact, time_us)
+        return (essay_id, *columns, earliest_us, first_us, last_us)
 
     def _milestone_row(self, place: tuple[str, Identity]) -> tuple[Any, ...]:
         batch = self.batches[place[0]]
@@ -179,15 +201,7 @@ class Rows(Touched):
         return (batch.key, *mark.identity, optional_microseconds(mark.time))
 
 
-_WIDTHS: Final = {
-    "batches": 10,
-    "essays": 6,
-    "steps": 7,
-    "counters": 4,
-    "milestones": 6,
-    "uploads": 3,
-    "homeless_steps": 10,
-}
+_BEGINNING_US = to_microseconds(BEGINNING)
 
 
 def _essay_row(essay: KnownEssay) -> tuple[Any, ...]:
@@ -197,7 +211,7 @@ def _essay_row(essay: KnownEssay) -> tuple[Any, ...]:
         essay.essay_id,
         to_microseconds(essay.created_at),
         essay.file_name,
-        to_microseconds(essay.file_name_at),
+        _BEGINNING_US if essay.file_name_at is BEGINNING else to_microseconds(essay.file_name_at),
     )
 
 
