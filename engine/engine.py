@@ -23,6 +23,7 @@ from engine.models import BatchRecord, EssayState, Fact
 from engine.observing import Observer
 from engine.projection import Projection
 from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
+from engine.tally import Tally
 from engine.timeline import Timeline
 from engine.view import BatchRow, Health, Mode, ReplayState, View
 
@@ -54,6 +55,7 @@ class Engine:
         stall_seconds: float = 300.0,
         patience_seconds: float | None = None,
         observing: bool = False,
+        headless: bool = False,
     ) -> None:
         """Join the parts; nothing is opened or read yet.
 
@@ -65,12 +67,13 @@ class Engine:
             patience_seconds: How long an unavailable repository is tried again before
                 `run` gives up; `None` means for ever.
             observing: Follow what others write to the repository instead of a feed.
+            headless: Nobody will look: there is the account of events, and no views.
         """
         self.repository = repository
         self.feed = feed
         self.clock: Clock = clock or SystemClock()
         self._patience_seconds = patience_seconds
-        self._projection = Projection(stall_seconds)
+        self._projection = Tally() if headless else Projection(stall_seconds)
         self._account = Account(self.clock)
         self._timeline = (
             Timeline(feed, repository, self._projection, self._account)

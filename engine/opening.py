@@ -54,6 +54,7 @@ async def open_engine(
     clock: Clock | None = None,
     *,
     patience_seconds: float | None = None,
+    headless: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open the selected repository, join it with a feed, and close both afterwards.
 
@@ -62,6 +63,7 @@ async def open_engine(
         feed: Where envelopes come from; closed here.
         clock: The time that ages are counted to.
         patience_seconds: How long an unavailable repository is tried again; `None`: for ever.
+        headless: Nobody will look: there is the account of events, and no views.
 
     Raises:
         SettingsError: The selected backend cannot be used as configured.
@@ -77,4 +79,5 @@ async def open_engine(
             clock,
             stall_seconds=settings.STALL_SECONDS,
             patience_seconds=patience_seconds,
+            headless=headless,
         )

@@ -47,7 +47,7 @@ async def run(arguments: argparse.Namespace) -> int:
     if settings.backend == "mock":
         note(why_mock(settings))
     started = time.monotonic()
-    async with open_engine(settings, feed, patience_seconds=patience) as engine:
+    async with open_engine(settings, feed, patience_seconds=patience, headless=True) as engine:
         try:
             with shown(engine, feed) if sys.stderr.isatty() else nullcontext():
                 await engine.run()
