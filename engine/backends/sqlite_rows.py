@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from engine.backends.sqlite_bulk import insert, replace
@@ -158,15 +159,26 @@ class Rows(Touched):
         replace(self._connection, "essays", (_essay_row(one) for one in changed if one.key < first))
 
     def _write_steps(self) -> None:
-        new: list[tuple[Any, ...]] = []
-        old: list[tuple[Any, ...]] = []
-        for slot, fact in self.changed_steps.items():
-            key, step = slot
-            row = (key, *self._step_columns(step, fact, to_microseconds(fact.time)))
-            (old if slot in self._old_steps else new).append(row)
-        new.sort()
-        insert(self._connection, "steps", new)
-        replace(self._connection, "steps", old)
+        keys = {step: self._key_of(step) for step in {step for _, step in self.changed_steps}}
+        rows = [
+            (
+                key,
+                keys[step],
+                fact.outcome,
+                to_microseconds(fact.time),
+                fact.event_id,
+                fact.detail,
+                fact.metadata,
+            )
+            for (key, step), fact in self.changed_steps.items()
+        ]
+        old = self.changed_steps.keys() & self._old_steps
+        if old:
+            places = {(key, keys[step]) for key, step in old}
+            replace(self._connection, "steps", [row for row in rows if row[:2] in places])
+            rows = [row for row in rows if row[:2] not in places]
+        rows.sort(key=itemgetter(0))
+        insert(self._connection, "steps", rows)
 
     def _write_homeless(self) -> None:
         new: list[tuple[Any, ...]] = []
@@ -177,11 +189,7 @@ class Rows(Touched):
         replace(self._connection, "homeless_steps", old)
 
     def _key_of(self, step: str) -> int:
-        return self._names.keys.get(step) or self._names.add(self._connection, step)
-
-    def _step_columns(self, step: str, fact: StepFact, time_us: int) -> tuple[Any, ...]:
-        key = self._key_of(step)
-        return (key, fact.outcome, time_us, fact.event_id, fact.detail, fact.metadata)
+        return self._names.add(self._connection, step)
 
     def _homeless_row(self, place: tuple[str, str]) -> tuple[Any, ...]:
         essay_id, step = place
@@ -192,8 +200,18 @@ class Rows(Touched):
         earliest_us = time_us if kept.earliest is time else to_microseconds(kept.earliest)
         first_us = time_us if kept.first is time else optional_microseconds(kept.first)
         last_us = time_us if kept.last is time else optional_microseconds(kept.last)
-        columns = self._step_columns(step, kept.fact, time_us)
-        return (essay_id, *columns, earliest_us, first_us, last_us)
+        return (
+            essay_id,
+            self._key_of(step),
+            kept.fact.outcome,
+            time_us,
+            kept.fact.event_id,
+            kept.fact.detail,
+            kept.fact.metadata,
+            earliest_us,
+            first_us,
+            last_us,
+        )
 
     def _milestone_row(self, place: tuple[str, Identity]) -> tuple[Any, ...]:
         batch = self.batches[place[0]]
