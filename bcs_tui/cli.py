@@ -1,7 +1,7 @@
 """The command line: argv to a command, its result or trouble to an exit code.
 
 0 ok · 1 unexpected · 2 usage or settings · 4 not permitted · 5 not found · 7 data not
-trustworthy · 69 backend unreachable · 130, 143 interrupted, terminated
+trustworthy · 69 backend or feed unreachable · 130, 143 interrupted, terminated
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from engine import (
     BCSError,
     CorruptDocument,
     FeedUnavailable,
+    FeedUnreachable,
     NotFound,
     RepositoryUnavailable,
     SettingsError,
@@ -47,6 +48,7 @@ _COMMANDS: Final = (
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (SettingsError, 2),
+    (FeedUnreachable, 69),
     (FeedUnavailable, 2),
     (NotFound, 5),
     (CorruptDocument, 7),

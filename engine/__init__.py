@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.errors import CorruptDocument as CorruptDocument
     from engine.errors import FeedError as FeedError
     from engine.errors import FeedUnavailable as FeedUnavailable
+    from engine.errors import FeedUnreachable as FeedUnreachable
     from engine.errors import NotFound as NotFound
     from engine.errors import RepositoryConflict as RepositoryConflict
     from engine.errors import RepositoryError as RepositoryError
@@ -88,8 +89,9 @@ _HOMES = {
     "engine.documents": "BatchCompletionSummary EssayProcessingState ProcessingStepStatus "
     "StepCompletionSummary",
     "engine.engine": "Engine",
-    "engine.errors": "BCSError BadEvent CorruptDocument FeedError FeedUnavailable NotFound "
-    "RepositoryConflict RepositoryError RepositoryUnavailable SettingsError",
+    "engine.errors": "BCSError BadEvent CorruptDocument FeedError FeedUnavailable "
+    "FeedUnreachable NotFound RepositoryConflict RepositoryError RepositoryUnavailable "
+    "SettingsError",
     "engine.events": "Event Ignored Rejected parse",
     "engine.feeds.jsonl": "JsonlFeed",
     "engine.feeds.port": "Envelope Feed Seekable",

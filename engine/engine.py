@@ -16,7 +16,13 @@ from engine.account import Account
 from engine.ahead import ReadAhead
 from engine.auditing import Audit, audit
 from engine.clock import Clock, SystemClock
-from engine.errors import FeedError, NotFound, RepositoryError, RepositoryUnavailable
+from engine.errors import (
+    FeedError,
+    NotFound,
+    RepositoryConflict,
+    RepositoryError,
+    RepositoryUnavailable,
+)
 from engine.events import Event, Ignored, Rejected, parse
 from engine.feeds.port import Envelope, Feed, Seekable
 from engine.models import BatchRecord, EssayState, Fact
@@ -144,7 +150,11 @@ class Engine:
                 await self._timeline.moved()
                 continue
             if chunk:
-                await self._take(chunk)
+                try:
+                    await self._take(chunk)
+                except (RepositoryUnavailable, RepositoryConflict, asyncio.CancelledError):
+                    feed.give_back()
+                    raise
                 await feed.acknowledge()
                 if self._timeline:
                     self._timeline.note()
@@ -172,8 +182,8 @@ class Engine:
     def _begin(self, chunk: Sequence[Envelope]) -> _Decoded:
         """Decode a chunk, which is in flight from now on."""
         parsed = [
-            _incomplete(envelope)
-            if envelope.oversize or envelope.truncated
+            _unusual(envelope)
+            if envelope.oversize or envelope.truncated or envelope.refusal
             else parse(envelope.raw)
             for envelope in chunk
         ]
@@ -327,9 +337,14 @@ class Engine:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             except TimeoutError:
-                if self._account.is_fading() or self._mode is Mode.REPLAY:
+                if self._account.is_fading() or self._mode is Mode.REPLAY or self._has_word():
                     break
         self._wake.clear()
+
+    def _has_word(self) -> bool:
+        """Whether the feed has something to tell that the newest picture does not show."""
+        shown, health = self._view.health if self._view else None, self.health
+        return shown is None or (shown.trouble, shown.notices) != (health.trouble, health.notices)
 
     def _build(self, wanted: Collection[str] | None = None) -> View:
         now = self._time_of_data()
@@ -376,8 +391,9 @@ class Engine:
     def _health(self) -> Health:
         feed = self.feed
         account = self._account
+        waiting = feed.trouble if feed and self._mode is Mode.LIVE else ""
         return Health(
-            self._mode,
+            Mode.RETRYING if waiting else self._mode,
             feed.name if feed else "no feed",
             self.repository.name,
             account.read,
@@ -388,7 +404,7 @@ class Engine:
             account.in_flight,
             account.events_per_second(),
             None if self._timeline else account.lag_seconds,
-            self._trouble,
+            self._trouble or waiting,
             (*(feed.notices if feed else ()), *self.repository.notices),
             dict(account.ignored_types),
         )
@@ -553,8 +569,13 @@ class Engine:
         self._wake.set()
 
 
-def _incomplete(envelope: Envelope) -> Event | Ignored | Rejected:
-    """Judge an envelope that may not be whole: the last line of a file can be all the same."""
+def _unusual(envelope: Envelope) -> Event | Ignored | Rejected:
+    """Judge an envelope that its feed refuses, or that may not be whole.
+
+    The last line of a file can be whole all the same.
+    """
+    if envelope.refusal:
+        return Rejected(*envelope.refusal)
     if envelope.oversize:
         return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
     event = parse(envelope.raw)

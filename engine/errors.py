@@ -9,6 +9,7 @@ BCSError
 │   └── NotFound
 └── FeedError
     ├── FeedUnavailable
+    │   └── FeedUnreachable
     └── BadEvent
 
 The message of each is one line for a person: what failed, where, what to do.
@@ -51,6 +52,10 @@ class FeedError(BCSError):
 
 class FeedUnavailable(FeedError):
     """The feed's source cannot be opened or has gone away."""
+
+
+class FeedUnreachable(FeedUnavailable):
+    """The server that the feed comes from cannot be reached or does not let us in."""
 
 
 class BadEvent(FeedError):

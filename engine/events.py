@@ -59,7 +59,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
     `reason` is one of `json`, `not_utf8`, `not_object`, `too_large`, `depth`, `number`, `nul`,
     `missing:FIELD`, `type`, `status`, `length`, `identifier`, `id_has_separator`, `timestamp`,
-    `range`, `metadata`, `version`; the engine adds `truncated_line`.
+    `range`, `metadata`, `version`; the engine adds `truncated_line`, feeds `poison`, `no_data`.
     """
 
     reason: str

@@ -39,7 +39,7 @@ async def open_redis(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Cli
         RepositoryUnavailable: It does not answer, or not to us.
     """
     options = _options(url, answer_seconds)
-    client: Client = Redis.from_url(url, single_connection_client=False, **options)
+    client: Client = one_node(url, answer_seconds=answer_seconds)
     try:
         with explained(url):
             cluster = await client.info("cluster")
@@ -56,6 +56,15 @@ async def open_redis(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Cli
     except BaseException:
         await client.aclose()
         raise
+
+
+def one_node(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Redis:
+    """Return a client of the one server that a URL names, also where it is part of a cluster.
+
+    Nothing is sent yet. It is enough for pub/sub, which every node carries.
+    """
+    options = _options(url, answer_seconds)
+    return Redis.from_url(url, single_connection_client=False, **options)
 
 
 def _options(url: str, answer_seconds: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from engine.backends.mock import MockBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.clock import Clock
 from engine.repository import BatchStateRepository
+from engine.servers import PrivateRedis
 
 OpenRepository: TypeAlias = Callable[[Path, Clock | None], Awaitable[BatchStateRepository]]
 
@@ -47,3 +48,10 @@ async def repository(
     opened = await open_repository(tmp_path, None)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[PrivateRedis]:
+    """One Redis for the tests that empty it first and do it no harm."""
+    with PrivateRedis() as server:
+        yield server

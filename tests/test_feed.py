@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
+import redis
 
 from engine.clock import ManualClock
 from engine.feeds.jsonl import JsonlFeed
 from engine.feeds.port import Envelope, Feed
+from engine.feeds.redis_stream import RedisStreamFeed
 from engine.feeds.replay import ReplayFeed
 from engine.feeds.simulation.fleet import live
 from engine.feeds.simulation.plot import World
 from engine.feeds.simulator import SimulatorFeed
 from engine.feeds.stdin import StdinFeed
+from engine.servers import PrivateRedis
 
 CHUNK = 7
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
@@ -115,11 +118,39 @@ def simulated(directory: Path) -> Iterator[Case]:
     yield Case(feed, past, False, give)
 
 
+async def streamed(server: PrivateRedis) -> AsyncIterator[Case]:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+        for line in LINES:
+            client.xadd("events", {"data": line})
+    yield Case(await RedisStreamFeed.open(server.url, "events", chunk_size=CHUNK), LINES, ends=True)
+
+
+async def streamed_on(server: PrivateRedis) -> AsyncIterator[Case]:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+        for line in LINES:
+            client.xadd("events", {"data": line})
+
+        def give() -> list[bytes]:
+            client.xadd("events", {"data": b"{}"})
+            return [b"{}"]
+
+        feed = await RedisStreamFeed.open(server.url, "events", follow=True, chunk_size=CHUNK)
+        yield Case(feed, LINES, False, give)
+
+
 CASES = (jsonl, followed, piped, redirected, replayed, paused, simulated)
+LIVE_CASES = (streamed, streamed_on)
 
 
-@pytest_asyncio.fixture(params=CASES, ids=lambda make: make.__name__)
+@pytest_asyncio.fixture(params=(*CASES, *LIVE_CASES), ids=lambda make: make.__name__)
 async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
+    if request.param in LIVE_CASES:
+        async for made in request.param(request.getfixturevalue("redis_server")):
+            yield made
+            await made.feed.aclose()
+        return
     for made in request.param(tmp_path):
         yield made
         await made.feed.aclose()

@@ -20,6 +20,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     `oversize` is 0, or the full length in bytes of an envelope of which only the beginning
     was read because it is longer than `MAX_EVENT_BYTES`; `sha256` then is the digest of all.
     `truncated` tells that the source ended before the line did: it may still be whole.
+    `refusal` is a reason code and a message where the feed itself knows that it is no use.
     """
 
     raw: bytes
@@ -27,6 +28,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     oversize: int = 0
     sha256: str = ""
     truncated: bool = False
+    refusal: tuple[str, str] | None = None
 
 
 class Feed(ABC):
@@ -55,6 +57,10 @@ class Feed(ABC):
         """Take note that everything read so far is recorded; most feeds need not know."""
         return None
 
+    def give_back(self) -> None:
+        """Take note that what was read last is not recorded, and that this is not its fault."""
+        return None
+
     @abstractmethod
     async def aclose(self) -> None:
         """Give back whatever was opened; a waiting `read` ends with `None`."""
@@ -63,6 +69,11 @@ class Feed(ABC):
     def notices(self) -> list[str]:
         """What an operator should know of this source, e.g. that the file was truncated."""
         return []
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the feed from reading at this moment; empty while nothing does."""
+        return ""
 
 
 class Seekable(Feed):
