@@ -28,12 +28,18 @@ ANSWER_SECONDS: Final = 3.0
 """How long a connection, and any single answer, may take."""
 
 
-async def open_redis(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Client:
+async def open_redis(
+    url: str,
+    *,
+    answer_seconds: float = ANSWER_SECONDS,
+    kind: type[BCSError] = RepositoryUnavailable,
+) -> Client:
     """Connect to the server of a URL, or to the cluster that it is a node of.
 
     Args:
         url: `redis://`, `rediss://` (TLS 1.2 or newer) or `unix://`.
         answer_seconds: The bound of every connection attempt and answer.
+        kind: The error to raise.
 
     Raises:
         RepositoryUnavailable: It does not answer, or not to us.
@@ -41,7 +47,7 @@ async def open_redis(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Cli
     options = _options(url, answer_seconds)
     client: Client = one_node(url, answer_seconds=answer_seconds)
     try:
-        with explained(url):
+        with explained(url, kind):
             cluster = await client.info("cluster")
             if not cluster.get("cluster_enabled"):
                 return client

@@ -63,6 +63,10 @@ class Group:
             return False
         return True
 
+    async def join(self) -> None:
+        """Be one of the consumers, also before anything is read."""
+        await self._client.xgroup_createconsumer(self.key, self.group, self.consumer)
+
     async def consumers(self) -> list[Consumer]:
         """Return who reads in this group, ourselves included."""
         found = await self._client.xinfo_consumers(self.key, self.group)

@@ -117,8 +117,7 @@ class RedisStreamFeed(Feed):
                 f"{answer_seconds} s; wait for less"
             )
         clock = clock or SystemClock()
-        with explained(url, FeedUnreachable):
-            client = await open_redis(url, answer_seconds=answer_seconds)
+        client = await open_redis(url, answer_seconds=answer_seconds, kind=FeedUnreachable)
         feed = cls(
             url,
             Group(client, key, group, consumer or unique_name()),
@@ -134,6 +133,7 @@ class RedisStreamFeed(Feed):
             with feed._explained():
                 await feed._group.create()
                 await feed._lookout.look_at_consumers()
+                await feed._group.join()
         except BaseException:
             await client.aclose()
             raise

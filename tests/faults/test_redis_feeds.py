@@ -1,0 +1,506 @@
+"""Live feeds while servers, networks, producers and our own processes fail: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from envelopes import registered, spellchecked
+from feed_proxy import FeedProxy
+
+import engine as engine_package
+from engine.backends.mock import MockBatchStateRepository
+from engine.backends.sqlite import SqliteBatchStateRepository
+from engine.clock import SystemClock
+from engine.engine import Engine
+from engine.errors import (
+    FeedUnavailable,
+    FeedUnreachable,
+    RepositoryUnavailable,
+    SettingsError,
+)
+from engine.feeds.port import MAX_EVENT_BYTES, Envelope, Feed
+from engine.feeds.redis_outage import REFUSED_DELAY_SECONDS, Outage
+from engine.feeds.redis_stream import RedisStreamFeed
+from engine.models import Fact
+from engine.repository import BatchStateRepository, Recorded
+from engine.servers import PrivateRedis
+
+KEY = "events"
+ESSAYS = [f"e{number}" for number in range(40)]
+EVENTS = [registered("b1", ESSAYS, 40)] + [
+    spellchecked("b1", essay_id, seconds=number) for number, essay_id in enumerate(ESSAYS, 1)
+]
+SOON = 0.05
+
+
+@pytest.fixture
+def producer(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield client
+
+
+def add(producer: redis.Redis, raws: Sequence[bytes]) -> list[bytes]:
+    return [producer.xadd(KEY, {"data": raw}) for raw in raws]
+
+
+def pending(producer: redis.Redis) -> int:
+    count: int = producer.xpending(KEY, "bcs-tui")["pending"]
+    return count
+
+
+async def open_feed(url: str, **options: Any) -> RedisStreamFeed:
+    return await RedisStreamFeed.open(url, KEY, **{"chunk_size": 10} | options)
+
+
+async def work(feed: Feed, repository: BatchStateRepository) -> Engine:
+    """Run an engine until its feed ends, check its account, and close the feed."""
+    async with aclosing(feed):
+        engine = Engine(repository, feed, patience_seconds=0)
+        await engine.run()
+        balanced(engine)
+        return engine
+
+
+def balanced(engine: Engine) -> None:
+    health = engine.health
+    known = health.applied + health.ignored + health.duplicates + health.dead_letters
+    assert health.read == known + health.in_flight
+
+
+async def gathered(feed: Feed, count: int) -> list[Envelope]:
+    taken: list[Envelope] = []
+    async with asyncio.timeout(20):
+        while len(taken) < count:
+            taken += await feed.read() or []
+    return taken
+
+
+async def known(repository: BatchStateRepository) -> list[object]:
+    records = await repository.summaries()
+    return [(record, await repository.essays(record.batch_id)) for record in records]
+
+
+async def truth(raws: Sequence[bytes] = EVENTS) -> list[object]:
+    repository = MockBatchStateRepository()
+    engine = Engine(repository)
+    for raw in raws:
+        await engine.submit(raw)
+    return await known(repository)
+
+
+# --- streams: processes that die, replies that get lost ------------------------------------
+
+DIE = """
+import asyncio, os, signal, sys
+from engine.backends.sqlite import SqliteBatchStateRepository
+from engine.engine import Engine
+from engine.feeds.redis_stream import RedisStreamFeed
+
+class Dying(RedisStreamFeed):
+    rest = int(sys.argv[3])
+    async def acknowledge(self):
+        Dying.rest -= 1
+        if not Dying.rest:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await super().acknowledge()
+
+async def main():
+    feed = await Dying.open(os.environ["URL"], sys.argv[1], chunk_size=10)
+    await Engine(await SqliteBatchStateRepository.open(sys.argv[2]), feed).run()
+
+asyncio.run(main())
+"""
+
+
+def die_at_acknowledgement(number: int, url: str, database: Path) -> None:
+    """Ingest in another process, killed when a chunk is recorded but not acknowledged."""
+    root = str(Path(engine_package.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", DIE, KEY, str(database), str(number)],
+        env=os.environ | {"PYTHONPATH": root, "URL": url},
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+async def test_killed_between_commit_and_acknowledgement(
+    redis_server: PrivateRedis, producer: redis.Redis, tmp_path: Path
+) -> None:
+    add(producer, EVENTS)
+    for number in (2, 1):
+        die_at_acknowledgement(number, redis_server.url, tmp_path / "b.db")
+    assert pending(producer) == 20
+    await asyncio.sleep(SOON)
+    repository = await SqliteBatchStateRepository.open(tmp_path / "b.db")
+    async with aclosing(repository):
+        feed = await open_feed(redis_server.url, claim_after_seconds=SOON / 2)
+        engine = await work(feed, repository)
+        assert await known(repository) == await truth()
+    assert (engine.health.read, engine.health.duplicates) == (31, 20)
+    assert pending(producer) == 0
+    assert "20 entries rescued" in feed.notices[0]
+
+
+async def test_a_swallowed_reply_leaves_nothing_behind(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    async with (
+        FeedProxy(redis_server.url) as proxy,
+        aclosing(await open_feed(proxy.url, follow=True, chunk_size=100)) as feed,
+    ):
+        proxy.swallow_reply_to = b"XREADGROUP"
+        add(producer, EVENTS)
+        start = time.monotonic()
+        taken = await gathered(feed, len(EVENTS))
+        assert [envelope.raw for envelope in taken] == EVENTS
+        assert time.monotonic() - start < 10
+        assert feed.trouble == ""
+        assert "reading again after an outage" in feed.notices[-1]
+        await feed.acknowledge()
+    assert pending(producer) == 0
+
+
+async def test_a_lost_acknowledgement_is_made_up_for(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:5])
+    async with FeedProxy(redis_server.url) as proxy, aclosing(await open_feed(proxy.url)) as feed:
+        assert len(await feed.read() or []) == 5
+        proxy.silent = True
+        await feed.acknowledge()
+        assert "no answer in time" in feed.trouble
+        assert pending(producer) == 5
+        proxy.silent = False
+        assert await feed.read() is None
+        assert pending(producer) == 0
+
+
+async def test_entries_of_a_consumer_that_is_gone_are_claimed(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xgroup_create(KEY, "bcs-tui", "0", mkstream=True)
+    add(producer, EVENTS[:3])
+    producer.xreadgroup("bcs-tui", "ghost", {KEY: ">"}, count=1)
+    await asyncio.sleep(SOON)
+    async with aclosing(await open_feed(redis_server.url, claim_after_seconds=SOON / 2)) as feed:
+        assert [one.raw for one in await gathered(feed, 3)] == EVENTS[:3]
+        await feed.acknowledge()
+        assert "1 entry rescued" in feed.notices[0]
+    assert pending(producer) == 0
+
+
+async def test_what_others_may_still_be_working_on_is_told(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xgroup_create(KEY, "bcs-tui", "0", mkstream=True)
+    add(producer, EVENTS[:3])
+    producer.xreadgroup("bcs-tui", "other", {KEY: ">"}, count=2)
+    feed = await open_feed(redis_server.url)
+    engine = await work(feed, MockBatchStateRepository())
+    assert engine.health.read == 1
+    assert "2 entries in the hands of other consumers" in feed.notices[-1]
+    assert pending(producer) == 2
+
+
+# --- streams: what producers and servers do -------------------------------------------------
+
+
+async def test_delivered_entries_that_are_trimmed_are_reported(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xgroup_create(KEY, "bcs-tui", "0", mkstream=True)
+    ids = add(producer, EVENTS[:6])
+    producer.xreadgroup("bcs-tui", "ours", {KEY: ">"}, count=3)
+    producer.xreadgroup("bcs-tui", "ghost", {KEY: ">"}, count=2)
+    producer.xtrim(KEY, maxlen=1, approximate=False)
+    await asyncio.sleep(SOON)
+    feed = await open_feed(redis_server.url, consumer="ours", claim_after_seconds=SOON / 2)
+    async with aclosing(feed):
+        assert [one.raw for one in await gathered(feed, 1)] == EVENTS[5:6]
+        await feed.acknowledge()
+        assert feed.lost == 5
+        assert f"ids {ids[0].decode()} to {ids[4].decode()}" in feed.notices[-1]
+    assert pending(producer) == 0
+
+
+async def test_own_entries_that_are_trimmed_are_reported(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xgroup_create(KEY, "bcs-tui", "0", mkstream=True)
+    ids = add(producer, EVENTS[:4])
+    producer.xreadgroup("bcs-tui", "ours", {KEY: ">"}, count=3)
+    producer.xtrim(KEY, maxlen=2, approximate=False)
+    async with aclosing(await open_feed(redis_server.url, consumer="ours")) as feed:
+        assert [one.raw for one in await gathered(feed, 2)] == EVENTS[2:4]
+        await feed.acknowledge()
+        assert feed.lost == 2
+        assert "2 entries lost: trimmed by the producer" in feed.notices[-1]
+        assert f"ids {ids[0].decode()} to {ids[1].decode()}" in feed.notices[-1]
+    assert pending(producer) == 0
+
+
+async def test_entries_trimmed_unread_are_reported_once(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:5])
+    async with aclosing(await open_feed(redis_server.url, follow=True)) as feed:
+        await gathered(feed, 5)
+        await feed.acknowledge()
+        add(producer, EVENTS[5:15])
+        producer.xtrim(KEY, maxlen=4, approximate=False)
+        assert [one.raw for one in await gathered(feed, 4)] == EVENTS[11:15]
+        assert feed.lost == 6
+        add(producer, EVENTS[15:20])
+        producer.xtrim(KEY, maxlen=0, approximate=False)
+        reading = asyncio.create_task(feed.read())
+        await asyncio.sleep(0.6)
+        add(producer, EVENTS[20:22])
+        producer.xtrim(KEY, maxlen=1, approximate=False)
+        await reading
+        assert 5 <= feed.lost - 6 <= 6
+        assert len(feed.notices) <= 3
+
+
+async def test_a_removed_stream_is_read_from_its_beginning(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:5])
+    async with aclosing(await open_feed(redis_server.url, follow=True)) as feed:
+        await gathered(feed, 5)
+        reading = asyncio.create_task(feed.read())
+        await asyncio.sleep(SOON)
+        producer.flushall()
+        await asyncio.sleep(SOON)
+        add(producer, EVENTS[5:8])
+        taken = await reading or []
+        taken += await gathered(feed, 3 - len(taken))
+        assert [one.raw for one in taken] == EVENTS[5:8]
+        await feed.acknowledge()
+        assert "stream reset: it was removed" in feed.notices[-1]
+        assert pending(producer) == 0
+
+
+async def test_ids_that_begin_anew_are_noticed(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xadd(KEY, {"data": b"{}"}, id="500-0")
+    async with aclosing(await open_feed(redis_server.url, follow=True)) as feed:
+        await gathered(feed, 1)
+        producer.delete(KEY)
+        producer.xgroup_create(KEY, "bcs-tui", "0", mkstream=True)
+        producer.xadd(KEY, {"data": b"{}"}, id="100-0")
+        await gathered(feed, 1)
+        assert "its ids begin anew" in feed.notices[-1]
+
+
+async def test_ids_from_the_future_are_noticed_once(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    later = int(time.time() * 1000) + 3_600_000
+    for sequence in range(3):
+        producer.xadd(KEY, {"data": b"{}"}, id=f"{later}-{sequence}")
+    async with aclosing(await open_feed(redis_server.url, chunk_size=1)) as feed:
+        assert len(await gathered(feed, 3)) == 3
+        assert len(feed.notices) == 1
+        assert "stream clock ahead: its ids are 3" in feed.notices[0]
+
+
+async def test_entries_that_are_no_events_are_dead_letters(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.xadd(KEY, {"payload": b"x", "more": b"y"})
+    producer.xadd(KEY, {"kind": b"event", "data": EVENTS[0]})
+    producer.xadd(KEY, {"data": b"\xc3("})
+    producer.xadd(KEY, {"data": b"x" * (MAX_EVENT_BYTES + 1)})
+    repository = MockBatchStateRepository()
+    engine = await work(await open_feed(redis_server.url), repository)
+    letters = await repository.dead_letters()
+    assert [letter.reason for letter in letters] == ["no_data", "not_utf8", "too_large"]
+    assert "it has payload, more" in letters[0].message
+    assert letters[2].size == MAX_EVENT_BYTES + 1
+    assert engine.health.applied == 1
+    assert pending(producer) == 0
+
+
+async def test_duplicated_entries_count_as_duplicates(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, [raw for raw in EVENTS for _ in range(2)])
+    repository = MockBatchStateRepository()
+    engine = await work(await open_feed(redis_server.url), repository)
+    assert (engine.health.applied, engine.health.duplicates) == (len(EVENTS), len(EVENTS))
+    assert await known(repository) == await truth()
+
+
+# --- streams: poison, outages of the repository ---------------------------------------------
+
+
+class Breaking(MockBatchStateRepository):
+    """Breaks on one essay, as a bug would; or is not there at all."""
+
+    essay_id = "e7"
+    away = False
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        if self.away:
+            raise RepositoryUnavailable("away")
+        if any(getattr(fact, "essay_id", "") == self.essay_id for fact in facts):
+            raise ArithmeticError("a bug")
+        return await super().record(facts)
+
+
+async def test_poison_ends_as_a_dead_letter_and_takes_nothing_with_it(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:20])
+    repository = Breaking()
+    crashes = 0
+    for _ in range(12):
+        feed = await open_feed(redis_server.url, claim_after_seconds=SOON / 2)
+        try:
+            await work(feed, repository)
+        except ArithmeticError:
+            crashes += 1
+        else:
+            break
+        if crashes == 1:  # what comes later waits for nothing
+            add(producer, EVENTS[20:])
+            later = await work(await open_feed(redis_server.url), repository)
+            assert later.health.applied == len(EVENTS) - 10
+        await asyncio.sleep(SOON)
+    assert crashes == 5
+    (letter,) = await repository.dead_letters()
+    assert (letter.reason, letter.payload) == ("poison", EVENTS[8])
+    healthy = [raw for raw in EVENTS if raw != EVENTS[8]]
+    assert await known(repository) == await truth(healthy)
+    assert pending(producer) == 0
+
+
+async def test_an_outage_of_the_repository_makes_no_poison(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS)
+    repository = Breaking()
+    repository.essay_id, repository.away = "none", True
+    for _ in range(7):
+        with pytest.raises(RepositoryUnavailable):
+            await work(await open_feed(redis_server.url), repository)
+    repository.away = False
+    engine = await work(await open_feed(redis_server.url), repository)
+    assert (engine.health.applied, engine.health.dead_letters) == (len(EVENTS), 0)
+    assert pending(producer) == 0
+
+
+# --- streams: several workers ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "same"])
+async def test_several_workers_apply_everything_once(
+    redis_server: PrivateRedis, producer: redis.Redis, name: str
+) -> None:
+    add(producer, EVENTS)
+    repository = MockBatchStateRepository()
+    feeds = [await open_feed(redis_server.url, chunk_size=3, consumer=name) for _ in range(3)]
+    engines = await asyncio.gather(*(work(feed, repository) for feed in feeds))
+    assert sum(engine.health.applied for engine in engines) == len(EVENTS)
+    assert await known(repository) == await truth()
+    assert pending(producer) == 0
+    warned = ["warning: consumer same was active" in "".join(feed.notices) for feed in feeds]
+    assert warned == [False, bool(name), bool(name)]
+
+
+async def test_nothing_of_a_worker_that_left_in_order_stays(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS)
+    await work(await open_feed(redis_server.url), MockBatchStateRepository())
+    assert producer.xinfo_consumers(KEY, "bcs-tui") == []
+    await work(await open_feed(redis_server.url, consumer="mine"), MockBatchStateRepository())
+    assert [one["name"] for one in producer.xinfo_consumers(KEY, "bcs-tui")] == [b"mine"]
+
+
+# --- streams: the server away ---------------------------------------------------------------
+
+
+async def test_a_server_that_is_killed_is_waited_for() -> None:
+    with PrivateRedis({"appendonly": "yes", "appendfsync": "always"}) as server:
+        with redis.Redis.from_url(server.url) as producer:
+            add(producer, EVENTS[:20])
+        repository = MockBatchStateRepository()
+        async with aclosing(await open_feed(server.url, follow=True)) as feed:
+            engine = Engine(repository, feed)
+            running = asyncio.create_task(engine.run())
+            await until(lambda: engine.health.applied == 20)
+            server.kill()
+            await until(lambda: engine.health.mode == "retrying")
+            assert "cannot be reached" in engine.health.trouble
+            server.start()
+            with redis.Redis.from_url(server.url) as producer:
+                add(producer, EVENTS[20:])
+                await until(lambda: engine.health.applied == len(EVENTS))
+                assert engine.health.mode == "live"
+                await until(lambda: pending(producer) == 0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert await known(repository) == await truth()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_a_feed_that_cannot_start_says_why(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    producer.set(KEY, "something else")
+    with pytest.raises(FeedUnavailable, match="redis-stream:events: WRONGTYPE"):
+        await open_feed(redis_server.url)
+    wrong = redis_server.url.replace(redis_server.password, "CANARY-7f3a")
+    with pytest.raises(FeedUnreachable, match="refuses the account") as refused:
+        await open_feed(wrong)
+    assert isinstance(refused.value.__cause__, PermissionError)
+    assert "CANARY" not in str(refused.value)
+    with pytest.raises(SettingsError, match="an answer may take 1 s; wait for less"):
+        await open_feed(redis_server.url, block_seconds=1, answer_seconds=1)
+
+
+async def test_without_patience_an_outage_ends_the_feed() -> None:
+    with PrivateRedis() as server:
+        async with aclosing(await open_feed(server.url, follow=True, patience_seconds=0.2)) as feed:
+            server.kill()
+            with pytest.raises(FeedUnreachable, match="cannot be reached"):
+                await feed.read()
+
+
+async def test_a_refused_account_is_tried_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    monkeypatch.setattr("engine.feeds.redis_outage.asyncio.sleep", sleep)
+    outage = Outage(SystemClock())
+    for _ in range(10):
+        await outage.wait(FeedUnreachable("away"))
+    assert max(delays) <= 3
+    refused = FeedUnreachable("refused")
+    refused.__cause__ = PermissionError()
+    await outage.wait(refused)
+    assert delays[-1] >= REFUSED_DELAY_SECONDS
+    assert outage.over() is not None
+    assert outage.over() is None
