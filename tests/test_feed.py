@@ -17,6 +17,7 @@ import redis
 from engine.clock import ManualClock
 from engine.feeds.jsonl import JsonlFeed
 from engine.feeds.port import Envelope, Feed
+from engine.feeds.redis_pubsub import RedisPubSubFeed
 from engine.feeds.redis_stream import RedisStreamFeed
 from engine.feeds.replay import ReplayFeed
 from engine.feeds.simulation.fleet import live
@@ -140,8 +141,21 @@ async def streamed_on(server: PrivateRedis) -> AsyncIterator[Case]:
         yield Case(feed, LINES, False, give)
 
 
+async def heard(server: PrivateRedis) -> AsyncIterator[Case]:
+    with redis.Redis.from_url(server.url) as client:
+
+        def give() -> list[bytes]:
+            client.publish("channel", b"{}")
+            return [b"{}"]
+
+        feed = await RedisPubSubFeed.open(server.url, "channel", chunk_size=CHUNK)
+        for line in LINES:
+            client.publish("channel", line)
+        yield Case(feed, LINES, False, give)
+
+
 CASES = (jsonl, followed, piped, redirected, replayed, paused, simulated)
-LIVE_CASES = (streamed, streamed_on)
+LIVE_CASES = (streamed, streamed_on, heard)
 
 
 @pytest_asyncio.fixture(params=(*CASES, *LIVE_CASES), ids=lambda make: make.__name__)
