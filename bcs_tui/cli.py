@@ -27,6 +27,7 @@ from bcs_tui.commands import (
     ingest,
     ls,
     plan,
+    publish,
     replay,
     show,
     watch,
@@ -43,7 +44,7 @@ from engine import (
 )
 
 _COMMANDS: Final = (
-    demo, replay, watch, ingest, ls, show, essays, dead_letters, plan, info, completion
+    demo, replay, watch, ingest, ls, show, essays, dead_letters, plan, publish, info, completion
 )  # fmt: skip
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (

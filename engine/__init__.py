@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from engine.feeds.port import Envelope as Envelope
     from engine.feeds.port import Feed as Feed
     from engine.feeds.port import Seekable as Seekable
+    from engine.feeds.port import Sink as Sink
     from engine.feeds.replay import ReplayClock as ReplayClock
     from engine.feeds.replay import ReplayFeed as ReplayFeed
     from engine.feeds.simulator import Chaos as Chaos
@@ -56,7 +57,9 @@ if TYPE_CHECKING:
     from engine.models import RegistrationFact as RegistrationFact
     from engine.models import StepFact as StepFact
     from engine.opening import open_engine as open_engine
+    from engine.opening import open_live_feed as open_live_feed
     from engine.opening import open_repository as open_repository
+    from engine.opening import open_sink as open_sink
     from engine.pipelines import Planned as Planned
     from engine.pipelines import dependencies as dependencies
     from engine.pipelines import phases_of as phases_of
@@ -94,13 +97,13 @@ _HOMES = {
     "SettingsError",
     "engine.events": "Event Ignored Rejected parse",
     "engine.feeds.jsonl": "JsonlFeed",
-    "engine.feeds.port": "Envelope Feed Seekable",
+    "engine.feeds.port": "Envelope Feed Seekable Sink",
     "engine.feeds.replay": "ReplayClock ReplayFeed",
     "engine.feeds.simulator": "Chaos SimulatorFeed",
     "engine.feeds.stdin": "StdinFeed",
     "engine.models": "BatchFact BatchRecord EssayState EssaysFact OUTCOME_NAMES Outcome PhaseFact "
     "RegistrationFact StepFact",
-    "engine.opening": "open_engine open_repository",
+    "engine.opening": "open_engine open_live_feed open_repository open_sink",
     "engine.pipelines": "Planned dependencies phases_of remaining",
     "engine.places": "config_path",
     "engine.repository": "BatchStateRepository DeadLetter",

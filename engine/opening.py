@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from engine.clock import Clock
 from engine.engine import Engine
 from engine.errors import SettingsError
-from engine.feeds.port import Feed
+from engine.feeds.port import CHUNK_SIZE, Feed, Sink
 from engine.repository import BatchStateRepository
 from engine.settings import Settings
+
+STREAM: Final = "redis-stream:"
+CHANNEL: Final = "redis-pubsub:"
+_EVENTS: Final = "bcs:events"
+_NO_PLACE: Final = "is no live feed; name redis-stream:KEY or redis-pubsub:CHANNEL"
 
 
 @asynccontextmanager
@@ -81,3 +87,73 @@ async def open_engine(
             patience_seconds=patience_seconds,
             headless=headless,
         )
+
+
+async def open_live_feed(
+    settings: Settings,
+    source: str,
+    *,
+    follow: bool = False,
+    consumer: str = "",
+    chunk_size: int = CHUNK_SIZE,
+    patience_seconds: float | None = None,
+) -> Feed:
+    """Open a feed of the Redis server that the settings name; the caller closes it.
+
+    Args:
+        settings: Where the server is.
+        source: `redis-stream:KEY` or `redis-pubsub:CHANNEL`; both are `bcs:events` if left out.
+        follow: Wait for more at the end of a stream; a channel has none.
+        consumer: Our name among the consumers of a stream; made up if empty.
+        chunk_size: How many envelopes are handed over at most.
+        patience_seconds: How long an outage may last; `None`: for ever.
+
+    Raises:
+        SettingsError: The source is neither.
+        FeedUnavailable: It cannot be read.
+    """
+    url = settings.REDIS_URL.get_secret_value()
+    if source.startswith(STREAM):
+        from engine.feeds.redis_stream import RedisStreamFeed
+
+        return await RedisStreamFeed.open(
+            url,
+            source.removeprefix(STREAM) or _EVENTS,
+            follow=follow,
+            consumer=consumer,
+            chunk_size=chunk_size,
+            patience_seconds=patience_seconds,
+        )
+    if source.startswith(CHANNEL):
+        from engine.feeds.redis_pubsub import RedisPubSubFeed
+
+        return await RedisPubSubFeed.open(
+            url,
+            source.removeprefix(CHANNEL) or _EVENTS,
+            chunk_size=chunk_size,
+            patience_seconds=patience_seconds,
+        )
+    raise SettingsError(f"{source} {_NO_PLACE}")
+
+
+async def open_sink(settings: Settings, sink: str, *, most_entries: int | None = None) -> Sink:
+    """Open the other side of a live feed; the caller closes it.
+
+    Args:
+        settings: Where the server is.
+        sink: `redis-stream:KEY` or `redis-pubsub:CHANNEL`; both are `bcs:events` if left out.
+        most_entries: About how many entries a stream keeps; `None`: all.
+
+    Raises:
+        SettingsError: The sink is neither.
+        FeedUnreachable: The server does not answer, or not to us.
+    """
+    url = settings.REDIS_URL.get_secret_value()
+    if not sink.startswith((STREAM, CHANNEL)):
+        raise SettingsError(f"{sink} {_NO_PLACE}")
+    from engine.feeds.redis_sink import RedisSink
+
+    if sink.startswith(STREAM):
+        key = sink.removeprefix(STREAM) or _EVENTS
+        return await RedisSink.to_stream(url, key, most_entries=most_entries)
+    return await RedisSink.to_channel(url, sink.removeprefix(CHANNEL) or _EVENTS)

@@ -196,13 +196,6 @@ def test_a_bad_source_leaves_no_database_behind(run: Run) -> None:
     assert not Path("x.db").exists()
 
 
-@pytest.mark.parametrize("source", ["redis-stream:bcs:events", "redis-pubsub:channel"])
-def test_redis_feeds_are_refused(run: Run, source: str) -> None:
-    answer = run("ingest", source, "--sqlite-path", "x.db")
-    assert answer.code == 2
-    assert "name a file" in answer.err
-
-
 # --- reading -------------------------------------------------------------------------------
 
 
@@ -514,8 +507,8 @@ def test_an_unknown_sample() -> None:
 # --- usage ---------------------------------------------------------------------------------
 
 VERBS = [
-    "demo", "replay", "watch", "ingest", "ls", "show", "essays", "dead-letters", "plan", "info",
-    "completion",
+    "demo", "replay", "watch", "ingest", "ls", "show", "essays", "dead-letters", "plan", "publish",
+    "info", "completion",
 ]  # fmt: skip
 
 

@@ -6,13 +6,20 @@ import argparse
 import os
 import sys
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bcs_tui.commands.options import FILES, UNTRUSTWORTHY, add_json, add_verb, settings_of, why_mock
 from bcs_tui.commands.plain import as_json, note
-from bcs_tui.commands.progress import Metered, shown
-from engine import Engine, JsonlFeed, SettingsError, StdinFeed, open_engine
+from bcs_tui.commands.progress import Metered, line, shown, tell, told
+from engine import (
+    Engine,
+    JsonlFeed,
+    Settings,
+    SettingsError,
+    StdinFeed,
+    open_engine,
+    open_live_feed,
+)
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
@@ -30,11 +37,20 @@ def add(verbs: Verbs) -> None:
         bcs-tui ingest events.jsonl --sqlite-path batches.db
         zcat events.jsonl.gz | bcs-tui ingest - --json
         bcs-tui ingest /var/log/events.jsonl --follow
+        bcs-tui ingest redis-stream:bcs:events --follow
+        bcs-tui ingest redis-pubsub:bcs:events
     """
     parser = add_verb(verbs, "ingest", run, "applies events to the backend", examples)
-    source = parser.add_argument("source", metavar="SOURCE", help="a JSONL file, or - for stdin")
+    source = parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a JSONL file, - for stdin, redis-stream:KEY or redis-pubsub:CHANNEL",
+    )
     source.complete = FILES  # type: ignore[attr-defined] # the attribute is shtab's convention
     parser.add_argument("--follow", action="store_true", help="wait for more at the end")
+    parser.add_argument(
+        "--consumer", default="", metavar="NAME", help="our name in a stream's consumer group"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 7 if any event was unusable")
     add_json(parser, lines=False)
 
@@ -42,31 +58,52 @@ def add(verbs: Verbs) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Apply a source and print the account of it, also when interrupted."""
     settings = settings_of(arguments)
-    feed = _feed(arguments)
-    patience = None if arguments.follow else PATIENCE_SECONDS
+    is_channel = arguments.source.startswith("redis-pubsub:")
+    is_live = is_channel or arguments.source.startswith("redis-stream:")
+    patience = None if arguments.follow or is_channel else PATIENCE_SECONDS
+    if is_channel and not arguments.follow:
+        note("a channel has no end; ctrl+c ends this")
+    feed = await _live(arguments, settings, patience) if is_live else _recorded(arguments)
     if settings.backend == "mock":
         note(why_mock(settings))
     started = time.monotonic()
+    already: set[str] = set()
     async with open_engine(settings, feed, patience_seconds=patience, headless=True) as engine:
         try:
-            with shown(engine, feed) if sys.stderr.isatty() else nullcontext():
+            with (
+                shown(lambda: line(engine, feed)) if sys.stderr.isatty() else told(engine, already)
+            ):
                 await engine.run()
         finally:
-            _print(engine, time.monotonic() - started, arguments.json)
+            _print(engine, time.monotonic() - started, arguments.json, already)
     return UNTRUSTWORTHY if arguments.strict and engine.health.dead_letters else 0
 
 
-def _feed(arguments: argparse.Namespace) -> Metered:
+async def _live(
+    arguments: argparse.Namespace, settings: Settings, patience: float | None
+) -> Metered:
+    feed = await open_live_feed(
+        settings,
+        arguments.source,
+        follow=arguments.follow,
+        consumer=arguments.consumer,
+        chunk_size=CHUNK_SIZE,
+        patience_seconds=patience,
+    )
+    return Metered(feed)
+
+
+def _recorded(arguments: argparse.Namespace) -> Metered:
     source: str = arguments.source
-    if source.startswith(("redis-stream:", "redis-pubsub:")):
-        raise SettingsError(f"{source}: Redis feeds are not available in this version; name a file")
+    if arguments.consumer:
+        raise SettingsError("--consumer names a reader of redis-stream:KEY only")
     if source == "-":
         return Metered(StdinFeed())
     feed = JsonlFeed(source, arguments.follow, chunk_size=CHUNK_SIZE)
     return Metered(feed, None if arguments.follow else os.path.getsize(source))
 
 
-def _print(engine: Engine, seconds: float, as_document: bool) -> None:
+def _print(engine: Engine, seconds: float, as_document: bool, already: set[str]) -> None:
     health = engine.health
     account: dict[str, Any] = {
         "read": health.read,
@@ -78,8 +115,7 @@ def _print(engine: Engine, seconds: float, as_document: bool) -> None:
         "seconds": round(seconds, 3),
         "events_per_second": round(health.read / seconds, 1) if seconds else 0.0,
     }
-    for notice in health.notices:
-        note(notice)
+    tell(health.notices, already)
     if health.in_flight:
         note(f"{health.in_flight} events were read but not kept; run the same again")
     if as_document:

@@ -1,17 +1,19 @@
-"""The progress of an ingest, one line that is written over, for a person at a terminal."""
+"""Progress: one line that is written over for a person at a terminal, new lines for a log."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from bcs_tui.commands.plain import note
 from bcs_tui.format import clean
 from engine import Engine, Envelope, Feed
 
 _TICK_SECONDS: Final = 0.1
+_TELL_SECONDS: Final = 1.0
 _WIDTH: Final = 24
 
 
@@ -34,6 +36,9 @@ class Metered(Feed):
     async def acknowledge(self) -> None:
         await self._feed.acknowledge()
 
+    def give_back(self) -> None:
+        self._feed.give_back()
+
     async def aclose(self) -> None:
         await self._feed.aclose()
 
@@ -42,15 +47,19 @@ class Metered(Feed):
         return self._feed.notices
 
     @property
+    def trouble(self) -> str:
+        return self._feed.trouble
+
+    @property
     def fraction(self) -> float | None:
         """How much has been handed over; `None` where no end is known."""
         return min(1.0, self._bytes / self._total_bytes) if self._total_bytes else None
 
 
 @contextmanager
-def shown(engine: Engine, feed: Metered) -> Iterator[None]:
+def shown(line: Callable[[], str]) -> Iterator[None]:
     """Keep a line on standard error up to date, and take it away in the end."""
-    task = asyncio.ensure_future(_keep_up_to_date(engine, feed))
+    task = asyncio.ensure_future(_keep_up_to_date(line))
     try:
         yield
     finally:
@@ -59,12 +68,48 @@ def shown(engine: Engine, feed: Metered) -> Iterator[None]:
         sys.stderr.flush()
 
 
-async def _keep_up_to_date(engine: Engine, feed: Metered) -> None:
+async def _keep_up_to_date(line: Callable[[], str]) -> None:
     with suppress(asyncio.CancelledError):
         while True:
-            sys.stderr.write(f"\r{line(engine, feed)}\x1b[K")
+            sys.stderr.write(f"\r{line()}\x1b[K")
             sys.stderr.flush()
             await asyncio.sleep(_TICK_SECONDS)
+
+
+@contextmanager
+def told(engine: Engine, already: set[str]) -> Iterator[None]:
+    """Print what the feed has to say, a line each, when it says it: for a log."""
+    task = asyncio.ensure_future(_tell(engine, already))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _tell(engine: Engine, already: set[str]) -> None:
+    trouble = ""
+    with suppress(asyncio.CancelledError):
+        while True:
+            health = engine.health
+            if health.trouble != trouble:
+                note(health.trouble or "in order again")
+            trouble = health.trouble
+            tell(health.notices, already)
+            await asyncio.sleep(_TELL_SECONDS)
+
+
+def tell(notices: Iterable[str], already: set[str]) -> None:
+    """Print the notices that have not been printed yet."""
+    for notice in notices:
+        if notice not in already:
+            already.add(notice)
+            note(notice)
+
+
+def bar(fraction: float) -> str:
+    """Return a bar, filled to a fraction of it, and the percentage."""
+    full = int(fraction * _WIDTH)
+    return f"{'━' * full}{'─' * (_WIDTH - full)} {int(fraction * 100):3}%"
 
 
 def line(engine: Engine, feed: Metered) -> str:
@@ -73,8 +118,7 @@ def line(engine: Engine, feed: Metered) -> str:
     parts = [f"{health.read:,} events", f"{health.events_per_second:,.0f}/s"]
     fraction = feed.fraction
     if fraction is not None:
-        full = int(fraction * _WIDTH)
-        parts.insert(0, f"{'━' * full}{'─' * (_WIDTH - full)} {int(fraction * 100):3}%")
+        parts.insert(0, bar(fraction))
     if health.dead_letters:
         parts.append(f"{health.dead_letters:,} unusable")
     if health.trouble:

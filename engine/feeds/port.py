@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -130,3 +131,27 @@ class Seekable(Feed):
     @abstractmethod
     def move(self, index: int) -> None:
         """Continue behind the first `index` envelopes; the caller restores the state."""
+
+
+class Sink(ABC):
+    """Where envelopes can be sent, so that a feed brings them elsewhere."""
+
+    name: str
+    sent: int
+    """How many messages were confirmed."""
+    repeated: int
+    """How many of them may have arrived twice, since an answer was lost."""
+    receivers: int | None
+    """How many heard the last message; `None` where that cannot be known."""
+
+    @abstractmethod
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages in order and wait until they are confirmed; an outage is waited out.
+
+        Raises:
+            FeedUnavailable: The sink refuses, or the outage lasts too long.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Disconnect."""
