@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
+from envelopes import ListFeed
 from rich.cells import cell_len
 
 from bcs_tui.cli import main
@@ -648,6 +649,25 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(
     assert json.loads(captured.out)["batches"] == 1
     assert " events  " in captured.err
     assert captured.err.endswith("\r\x1b[K")
+
+
+class Telling(ListFeed):
+    """A feed in trouble, which counts what it is given back."""
+
+    trouble = "no way"
+    back = 0
+
+    def give_back(self) -> None:
+        self.back += 1
+
+
+async def test_a_metered_feed_hides_nothing_of_its_own() -> None:
+    inner = Telling([])
+    feed = progress.Metered(inner)
+    feed.give_back()
+    await feed.acknowledge()
+    assert (feed.name, feed.trouble, feed.notices) == ("list", "no way", [])
+    assert (inner.back, inner.acknowledged) == (1, 1)
 
 
 async def test_progress_knows_how_much_there_is() -> None:

@@ -108,7 +108,7 @@ class Lookout:
     def _tell_lost(self, count: int, span: str) -> None:
         self.lost += count
         self._notices.add(
-            f"{_entries(count)} lost: trimmed by the producer before they were recorded, {span}"
+            f"{_entries(count)} lost: trimmed by the producer before they were acknowledged, {span}"
         )
 
 

@@ -172,6 +172,36 @@ async def test_a_swallowed_reply_leaves_nothing_behind(
     assert pending(producer) == 0
 
 
+async def test_what_a_cancelled_read_was_given_is_found_again(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:2])
+    async with (
+        FeedProxy(redis_server.url) as proxy,
+        aclosing(await open_feed(proxy.url, follow=True)) as feed,
+    ):
+        await gathered(feed, 2)  # in hand, and not to be handed over again
+        proxy.swallow_reply_to = b"XREADGROUP"
+        reading = asyncio.create_task(feed.read())
+        await until(lambda: proxy.swallow_reply_to is None)
+        with producer.pipeline() as together:  # the waiting read is given all of them
+            add(together, EVENTS[2:6])
+            ids = together.execute()
+        await until(lambda: pending(producer) == 6)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        producer.xtrim(KEY, minid=ids[2], approximate=False)
+        left = await gathered(feed, 2)
+        assert [one.raw for one in left] == EVENTS[4:6]
+        await feed.acknowledge()
+        add(producer, EVENTS[6:7])
+        await gathered(feed, 1)
+        await feed.acknowledge()
+        assert feed.lost == 2
+        assert f"ids {ids[0].decode()} to {ids[1].decode()}" in feed.notices[-1]
+    assert pending(producer) == 0
+
+
 async def test_a_lost_acknowledgement_is_made_up_for(
     redis_server: PrivateRedis, producer: redis.Redis
 ) -> None:
