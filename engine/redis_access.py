@@ -56,7 +56,7 @@ async def open_redis(
             place.pop("db", None)
             if place.pop("connection_class", None) is not None:
                 options["ssl"] = True
-            client = RedisCluster(**{**place, **options, "cluster_error_retry_attempts": 0})
+            client = RedisCluster(**{**place, **options})
             await client.initialize()
             return client
     except BaseException:

@@ -272,6 +272,90 @@ async def test_a_feed_that_breaks_is_shown() -> None:
     assert (engine.health.mode, engine.health.trouble) == (Mode.FAILED, "list: gone; look for it")
 
 
+class Live(ListFeed):
+    """Waits at its end, and has things to tell."""
+
+    trouble = ""
+    told: tuple[str, ...] = ()
+    back = 0
+
+    async def read(self) -> list[Envelope] | None:
+        chunk = await super().read()
+        if chunk is None:
+            await asyncio.Event().wait()
+        return chunk
+
+    @property
+    def notices(self) -> list[str]:
+        return list(self.told)
+
+    def give_back(self) -> None:
+        self.back += 1
+
+
+async def test_what_a_silent_feed_has_to_tell_is_shown() -> None:
+    feed = Live([spellchecked("b1", "e1")])
+    engine = Engine(MockBatchStateRepository(), feed)
+    running = asyncio.create_task(engine.run())
+    views = engine.views(fps=1000)
+    async with asyncio.timeout(60):
+        while (await anext(views)).health.applied < 1:
+            pass
+        feed.trouble = "Redis is away"
+        health = (await anext(views)).health
+        assert (health.mode, health.trouble) == (Mode.RETRYING, "Redis is away")
+        feed.trouble, feed.told = "", ("back again",)
+        health = (await anext(views)).health
+        assert (health.mode, health.trouble, health.notices) == (Mode.LIVE, "", ("back again",))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert feed.back == 0
+    await views.aclose()
+
+
+async def test_what_a_feed_refuses_is_a_dead_letter() -> None:
+    class Refusing(ListFeed):
+        async def read(self) -> list[Envelope] | None:
+            chunk = await super().read()
+            return chunk and [Envelope(chunk[0].raw, "1-0", refusal=("poison", "five times"))]
+
+    repository = MockBatchStateRepository()
+    engine = Engine(repository, Refusing([spellchecked("b1", "e1")]))
+    await engine.run()
+    (letter,) = await repository.dead_letters()
+    assert (letter.reason, letter.message, letter.position) == ("poison", "five times", "1-0")
+    assert (engine.health.dead_letters, engine.health.applied) == (1, 0)
+
+
+@pytest.mark.parametrize(("error", "back"), [(RepositoryUnavailable, 1), (ArithmeticError, 0)])
+async def test_only_what_is_guiltless_is_given_back(error: type[Exception], back: int) -> None:
+    class Failing(MockBatchStateRepository):
+        async def record(self, facts: Sequence[Fact]) -> Recorded:
+            raise error("no")
+
+    engine = Engine(Failing(), feed := Live([spellchecked("b1", "e1")]), patience_seconds=0)
+    with pytest.raises(error):
+        await engine.run()
+    assert (feed.back, feed.acknowledged) == (back, 0)
+
+
+async def test_what_an_interruption_leaves_unrecorded_is_given_back() -> None:
+    begun = asyncio.Event()
+
+    class Slow(MockBatchStateRepository):
+        async def record(self, facts: Sequence[Fact]) -> Recorded:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError("never")
+
+    engine = Engine(Slow(), feed := Live([spellchecked("b1", "e1")]))
+    running = asyncio.create_task(engine.run())
+    await begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (feed.back, feed.acknowledged) == (1, 0)
+
+
 # Writing by hand, and what was there before
 
 

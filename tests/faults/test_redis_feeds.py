@@ -31,6 +31,7 @@ from engine.errors import (
 )
 from engine.feeds.port import MAX_EVENT_BYTES, Envelope, Feed
 from engine.feeds.redis_outage import REFUSED_DELAY_SECONDS, Outage
+from engine.feeds.redis_sink import RedisSink
 from engine.feeds.redis_stream import RedisStreamFeed
 from engine.models import Fact
 from engine.repository import BatchStateRepository, Recorded
@@ -106,6 +107,7 @@ DIE = """
 import asyncio, os, signal, sys
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.engine import Engine
+from engine.feeds.redis_sink import RedisSink
 from engine.feeds.redis_stream import RedisStreamFeed
 
 class Dying(RedisStreamFeed):
@@ -459,6 +461,20 @@ async def test_nothing_of_a_worker_that_left_in_order_stays(
     assert producer.xinfo_consumers(KEY, "bcs-tui") == []
     await work(await open_feed(redis_server.url, consumer="mine"), MockBatchStateRepository())
     assert [one["name"] for one in producer.xinfo_consumers(KEY, "bcs-tui")] == [b"mine"]
+
+
+async def test_a_stream_on_a_cluster() -> None:
+    with PrivateRedis({"cluster-enabled": "yes"}) as server:
+        with redis.Redis.from_url(server.url) as node:
+            node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            await until(lambda: node.cluster("info")["cluster_state"] == "ok")
+        sink = await RedisSink.to_stream(server.url, KEY)
+        async with aclosing(sink):
+            await sink.send(EVENTS)
+        repository = MockBatchStateRepository()
+        engine = await work(await open_feed(server.url), repository)
+        assert engine.health.applied == len(EVENTS)
+        assert await known(repository) == await truth()
 
 
 # --- streams: the server away ---------------------------------------------------------------
