@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -201,7 +202,7 @@ async def test_what_a_cancelled_read_was_given_is_found_again(
         await feed.acknowledge()
         assert feed.lost == 2
         assert f"ids {ids[0].decode()} to {ids[1].decode()}" in feed.notices[-1]
-    assert pending(producer) == 0
+        assert pending(producer) == 0
 
 
 async def test_a_lost_acknowledgement_is_made_up_for(
@@ -550,3 +551,67 @@ async def test_a_refused_account_is_tried_rarely(monkeypatch: pytest.MonkeyPatch
     assert delays[-1] >= REFUSED_DELAY_SECONDS
     assert outage.over() is not None
     assert outage.over() is None
+
+
+# --- everything killed at random -----------------------------------------------------------
+
+FOLLOW = """
+import asyncio, os, sys
+from engine.backends.sqlite import SqliteBatchStateRepository
+from engine.engine import Engine
+from engine.feeds.redis_stream import RedisStreamFeed
+
+async def main():
+    feed = await RedisStreamFeed.open(
+        os.environ["URL"], sys.argv[1], follow=True, chunk_size=20, claim_after_seconds=0.5
+    )
+    await Engine(await SqliteBatchStateRepository.open(sys.argv[2]), feed).run()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_nothing_is_lost_or_doubled_when_everything_is_killed(tmp_path: Path) -> None:
+    chances = random.Random(7)
+    batches = [f"b{number}" for number in range(60)]
+    raws = [registered(batch_id, ESSAYS, 40) for batch_id in batches]
+    raws += [spellchecked(batch_id, one) for one in ESSAYS for batch_id in batches]
+    with PrivateRedis({"appendonly": "yes", "appendfsync": "always"}) as server:
+        sink = await RedisSink.to_stream(server.url, KEY, answer_seconds=1)
+        async with aclosing(sink):
+            sending = asyncio.create_task(send_slowly(sink, raws))
+            for number in range(8):
+                worker = follower(server.url, tmp_path / "b.db")
+                await asyncio.sleep(chances.uniform(0.5, 1.2))
+                if number % 3 == 1:
+                    server.kill()
+                    await asyncio.sleep(chances.uniform(0, 0.5))
+                    server.start()
+                    await asyncio.sleep(chances.uniform(0, 0.5))
+                worker.kill()
+                worker.wait()
+            await sending
+        assert sink.sent == len(raws)
+        await asyncio.sleep(0.5)
+        async with aclosing(await SqliteBatchStateRepository.open(tmp_path / "b.db")) as kept:
+            last = await work(await open_feed(server.url, claim_after_seconds=0.2), kept)
+            assert last.health.read < len(raws) / 2  # the others have done their part
+            assert await known(kept) == await truth(raws)
+            assert await kept.dead_letters() == []
+        with redis.Redis.from_url(server.url) as client:
+            assert pending(client) == 0
+
+
+async def send_slowly(sink: RedisSink, raws: Sequence[bytes]) -> None:
+    for start in range(0, len(raws), 20):
+        await sink.send(raws[start : start + 20])
+        await asyncio.sleep(0.04)
+
+
+def follower(url: str, database: Path) -> subprocess.Popen[bytes]:
+    root = str(Path(engine_package.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-c", FOLLOW, KEY, str(database)],
+        env=os.environ | {"PYTHONPATH": root, "URL": url},
+    )
