@@ -393,7 +393,7 @@ class Engine:
         account = self._account
         waiting = feed.trouble if feed and self._mode is Mode.LIVE else ""
         return Health(
-            Mode.RETRYING if waiting else self._mode,
+            Mode.RECONNECTING if waiting else self._mode,
             feed.name if feed else "no feed",
             self.repository.name,
             account.read,
@@ -407,6 +407,7 @@ class Engine:
             self._trouble or waiting,
             (*(feed.notices if feed else ()), *self.repository.notices),
             dict(account.ignored_types),
+            gaps=feed.gaps if feed else 0,
         )
 
     @property

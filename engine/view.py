@@ -62,8 +62,8 @@ class Health(msgspec.Struct, frozen=True):
 
     Of an observer there is, instead of an account: the `time` of day (ages are counted to
     `verified_at`, the last moment at which the backend answered, while it does not), the
-    batches that changed and are still to be read (`pending`), and how often notices may have
-    been missed (`gaps`).
+    batches that changed and are still to be read (`pending`). `gaps` counts how often notices,
+    or messages of a feed, may have been missed.
     """
 
     mode: Mode

@@ -33,6 +33,7 @@ from engine import (
     config_path,
     open_engine,
 )
+from engine.backends.mock import MockBatchStateRepository
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).parent.parent
@@ -655,6 +656,7 @@ class Telling(ListFeed):
     """A feed in trouble, which counts what it is given back."""
 
     trouble = "no way"
+    gaps = 3
     back = 0
 
     def give_back(self) -> None:
@@ -666,7 +668,9 @@ async def test_a_metered_feed_hides_nothing_of_its_own() -> None:
     feed = progress.Metered(inner)
     feed.give_back()
     await feed.acknowledge()
-    assert (feed.name, feed.trouble, feed.notices) == ("list", "no way", [])
+    assert (feed.name, feed.trouble, feed.gaps, feed.notices) == ("list", "no way", 3, [])
+    engine = Engine(MockBatchStateRepository(), feed)
+    assert "3 gaps" in progress.line(engine, feed)
     assert (inner.back, inner.acknowledged) == (1, 1)
 
 

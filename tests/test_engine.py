@@ -303,7 +303,7 @@ async def test_what_a_silent_feed_has_to_tell_is_shown() -> None:
             pass
         feed.trouble = "Redis is away"
         health = (await anext(views)).health
-        assert (health.mode, health.trouble) == (Mode.RETRYING, "Redis is away")
+        assert (health.mode, health.trouble) == (Mode.RECONNECTING, "Redis is away")
         feed.trouble, feed.told = "", ("back again",)
         health = (await anext(views)).health
         assert (health.mode, health.trouble, health.notices) == (Mode.LIVE, "", ("back again",))

@@ -106,6 +106,16 @@ def test_a_named_consumer_finds_what_it_left(run: Run, client: redis.Redis) -> N
     assert answer.document["applied"] == 1
 
 
+def test_a_strict_ingest_does_not_hide_what_was_missed(run: Run, client: redis.Redis) -> None:
+    client.xgroup_create("events", "bcs-tui", "0", mkstream=True)
+    client.xadd("events", {"data": registered("b1", ["e1"], 1)})
+    client.xreadgroup("bcs-tui", "ghost", {"events": ">"})
+    client.xtrim("events", maxlen=0, approximate=False)
+    answer = run("ingest", "redis-stream:events", "--strict")
+    assert answer.code == 7
+    assert "1 entry lost: trimmed by the producer" in answer.err
+
+
 def test_what_cannot_be_sent_or_ingested_is_refused(
     run: Run, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

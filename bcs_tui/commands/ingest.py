@@ -51,7 +51,9 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--consumer", default="", metavar="NAME", help="our name in a stream's consumer group"
     )
-    parser.add_argument("--strict", action="store_true", help="exit 7 if any event was unusable")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 7 if any event was unusable or missed"
+    )
     add_json(parser, lines=False)
 
 
@@ -76,7 +78,8 @@ async def run(arguments: argparse.Namespace) -> int:
                 await engine.run()
         finally:
             _print(engine, time.monotonic() - started, arguments.json, already)
-    return UNTRUSTWORTHY if arguments.strict and engine.health.dead_letters else 0
+    doubtful = engine.health.dead_letters or engine.health.gaps
+    return UNTRUSTWORTHY if arguments.strict and doubtful else 0
 
 
 async def _live(

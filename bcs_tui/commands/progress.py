@@ -51,6 +51,10 @@ class Metered(Feed):
         return self._feed.trouble
 
     @property
+    def gaps(self) -> int:
+        return self._feed.gaps
+
+    @property
     def fraction(self) -> float | None:
         """How much has been handed over; `None` where no end is known."""
         return min(1.0, self._bytes / self._total_bytes) if self._total_bytes else None
@@ -119,6 +123,8 @@ def line(engine: Engine, feed: Metered) -> str:
     fraction = feed.fraction
     if fraction is not None:
         parts.insert(0, bar(fraction))
+    if health.gaps:
+        parts.append(f"{health.gaps:,} gaps")
     if health.dead_letters:
         parts.append(f"{health.dead_letters:,} unusable")
     if health.trouble:

@@ -82,6 +82,8 @@ def _parts(view: View, behind: bool, room: int) -> Sequence[Line]:
     parts: list[Line] = [way]
     if state.dead_letters:
         parts.append([(f"dead {count(state.dead_letters)} !", "failed")])
+    if state.gaps:
+        parts.append([(f"gaps {count(state.gaps)} !", "warn")])
     if behind:
         parts.append([("rendering behind !", "warn")])
     if view.replay is None:

@@ -76,6 +76,11 @@ class Feed(ABC):
         """What keeps the feed from reading at this moment; empty while nothing does."""
         return ""
 
+    @property
+    def gaps(self) -> int:
+        """How often something was, or may have been, missed for good."""
+        return 0
+
 
 class Seekable(Feed):
     """A recorded feed that can be paused, paced and moved in.

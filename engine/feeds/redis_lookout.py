@@ -27,7 +27,7 @@ class Lookout:
     """
 
     def __init__(self, name: str, group: Group, clock: Clock) -> None:
-        self.lost = 0
+        self.lost = self.gaps = 0
         self._group = group
         self._clock = clock
         self._notices = Notices(name, clock)
@@ -59,6 +59,7 @@ class Lookout:
             return
         known = told.count if told and told.after == unread.after else 0
         if unread.count < 0 and not known:
+            self.gaps += 1
             self._notices.add(
                 f"entries behind {unread.after.decode()} lost: trimmed by the producer before "
                 "they were read; this server does not count them"
@@ -107,6 +108,7 @@ class Lookout:
 
     def _tell_lost(self, count: int, span: str) -> None:
         self.lost += count
+        self.gaps += 1
         self._notices.add(
             f"{_entries(count)} lost: trimmed by the producer before they were acknowledged, {span}"
         )

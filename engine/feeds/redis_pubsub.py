@@ -50,8 +50,7 @@ class RedisPubSubFeed(Feed):
         on_gap: Callable[[], None] | None,
     ) -> None:
         self.name = f"redis-pubsub:{channel}"
-        self.gaps = 0
-        """How often messages were, or may have been, missed."""
+        self._gaps = 0
         self.dropped = 0
         """How many messages were dropped since they came faster than they were read."""
         self._url = url
@@ -165,6 +164,11 @@ class RedisPubSubFeed(Feed):
         return [*self._notices.lines, f"{self.name}: {self.dropped:,} messages dropped in all"]
 
     @property
+    def gaps(self) -> int:
+        """How often messages were, or may have been, missed."""
+        return self._gaps
+
+    @property
     def trouble(self) -> str:
         """What keeps us from listening, while it does."""
         return self._outage.trouble
@@ -228,8 +232,8 @@ class RedisPubSubFeed(Feed):
                 self._gap("messages come faster than they are recorded; the oldest are dropped")
 
     def _gap(self, what: str) -> None:
-        self.gaps += 1
-        self._notices.add(f"gap {self.gaps}: {what}")
+        self._gaps += 1
+        self._notices.add(f"gap {self._gaps}: {what}")
         if self._on_gap is not None:
             self._on_gap()
 

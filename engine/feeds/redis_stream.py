@@ -195,6 +195,11 @@ class RedisStreamFeed(Feed):
         return self._lookout.lost
 
     @property
+    def gaps(self) -> int:
+        """How often entries were found trimmed before they were acknowledged."""
+        return self._lookout.gaps
+
+    @property
     def trouble(self) -> str:
         """What keeps us from reading, while it does."""
         return self._outage.trouble

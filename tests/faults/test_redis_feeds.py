@@ -263,7 +263,7 @@ async def test_delivered_entries_that_are_trimmed_are_reported(
     async with aclosing(feed):
         assert [one.raw for one in await gathered(feed, 1)] == EVENTS[5:6]
         await feed.acknowledge()
-        assert feed.lost == 5
+        assert (feed.lost, feed.gaps) == (5, 1)
         assert f"ids {ids[0].decode()} to {ids[4].decode()}" in feed.notices[-1]
     assert pending(producer) == 0
 
@@ -491,7 +491,7 @@ async def test_a_server_that_is_killed_is_waited_for() -> None:
             running = asyncio.create_task(engine.run())
             await until(lambda: engine.health.applied == 20)
             server.kill()
-            await until(lambda: engine.health.mode == "retrying")
+            await until(lambda: engine.health.mode == "reconnecting")
             assert "cannot be reached" in engine.health.trouble
             server.start()
             with redis.Redis.from_url(server.url) as producer:

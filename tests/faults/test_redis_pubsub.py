@@ -70,7 +70,7 @@ async def test_a_restart_of_the_server_is_a_gap() -> None:
             server.kill()
             await until(lambda: feed.gaps == 1, 5)
             assert noticed.is_set()
-            assert engine.health.mode == "retrying"
+            assert engine.health.mode == "reconnecting"
             assert "cannot be reached" in engine.health.trouble
             server.start()
             await until(lambda: engine.health.trouble == "")
