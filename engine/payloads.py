@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from engine.bounds import (
@@ -214,14 +215,8 @@ def _results(data: Results, context: Context) -> tuple[Fact, ...]:
     return _about_batch(data.batch_id, "results", status, (), "", context)
 
 
-def _own(data: Any) -> datetime | None:
-    moment: datetime | None = data.timestamp
-    return moment
-
-
-def _of_metadata(data: Any) -> datetime | None:
-    moment: datetime | None = data.metadata.timestamp
-    return moment
+_own: Final = attrgetter("timestamp")
+_of_metadata: Final = attrgetter("metadata.timestamp")
 
 
 def _of_update(data: EssayUpdate) -> datetime | None:
