@@ -61,14 +61,15 @@ class Account:
         """Note what became of the events in flight; `news` tells it for each of their facts."""
         fates = []
         position = 0
+        newest = self._newest
         for event in parsed:
             if isinstance(event, Event):
                 count = len(event.facts)
                 new = news[position] if count == 1 else any(news[position : position + count])
                 fates.append("applied" if new else "duplicate")
                 position += count
-                if self._newest is None or event.time > self._newest:
-                    self._newest = event.time
+                if newest is None or event.time > newest:
+                    newest = event.time
             elif isinstance(event, Ignored):
                 fates.append("ignored")
                 self.ignored_types[event.event_type] += 1
@@ -81,8 +82,9 @@ class Account:
         self._events.extend(parsed)
         self._fates.extend(fates)
         self.in_flight -= len(parsed)
-        if self._newest:
-            self.lag_seconds = max(0.0, (self._clock.now() - self._newest).total_seconds())
+        self._newest = newest
+        if newest:
+            self.lag_seconds = max(0.0, (self._clock.now() - newest).total_seconds())
 
     @property
     def log(self) -> EventLog:

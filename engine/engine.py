@@ -195,14 +195,12 @@ class Engine:
     ) -> None:
         """Record, project and account for one chunk in flight."""
         facts: list[Fact] = []
-        for event in parsed:
+        letters: list[DeadLetter] = []
+        for envelope, event in zip(chunk, parsed, strict=True):
             if isinstance(event, Event):
                 facts += event.facts
-        letters = [
-            self._dead_letter(envelope, event)
-            for envelope, event in zip(chunk, parsed, strict=True)
-            if isinstance(event, Rejected)
-        ]
+            elif isinstance(event, Rejected):
+                letters.append(self._dead_letter(envelope, event))
         news = await self._record(facts, letters)
         self._account.settle(parsed, news)
         self._wake.set()

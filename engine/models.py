@@ -278,11 +278,15 @@ class BatchRecord(msgspec.Struct):
     def saw(self, moment: datetime) -> bool:
         """Stretch the span of this batch's own times over a moment; tell whether it grew."""
         first, last = self.first_at, self.last_at
-        if first is None or moment < first:
-            self.first_at = moment
-        if last is None or moment > last:
+        if first is None or last is None:
+            self.first_at = self.last_at = moment
+        elif moment > last:
             self.last_at = moment
-        return first is not self.first_at or last is not self.last_at
+        elif moment < first:
+            self.first_at = moment
+        else:
+            return False
+        return True
 
 
 def aggregate_essay_id(batch_id: str) -> str:
@@ -297,11 +301,11 @@ def is_aggregate(batch_id: str, essay_id: str) -> bool:
 
 def count_step(counts: dict[str, list[int]], step: str, before: int, after: int) -> None:
     """Move one essay of a step from one outcome to another in a record's counts."""
+    if before == after and before:
+        return
     pair = counts.get(step)
     if pair is None:
         pair = counts[step] = [0, 0]
-    if before == after:
-        return
     if before:
         pair[COMPLETED - before] -= 1
     if after:

@@ -51,12 +51,13 @@ _REFRESH_SECONDS = 10.0
 class _Model:
     """One batch of the read model."""
 
-    __slots__ = ("recent", "record", "wake_at")
+    __slots__ = ("is_noted", "recent", "record", "wake_at")
 
     def __init__(self, record: BatchRecord, recent: Iterable[datetime] = ()) -> None:
         self.record = record
         self.recent: deque[datetime] = deque(recent, RECENT_RESULTS)
         self.wake_at: datetime | None = None
+        self.is_noted = False  # as changed, both for the next rows and the next checkpoint
 
 
 _Saved: TypeAlias = tuple[BatchRecord, tuple[datetime, ...]]
@@ -92,13 +93,13 @@ class Projection:
             if known:
                 model.recent.extend(known.recent)
                 model.recent.extend(_results_between(known.record, record))
-            self._touch([record.batch_id])
+            self._touch(record.batch_id)
 
     def forget(self, batch_ids: Iterable[str]) -> None:
         """Let batches go that the repository does not know any more."""
         for batch_id in batch_ids:
             if self._models.pop(batch_id, None):
-                self._touch([batch_id])
+                self._touch(batch_id)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take over what a recorded chunk changed."""
@@ -110,31 +111,36 @@ class Projection:
             model = models.get(batch_id)
             if model is None:
                 model = models[batch_id] = _Model(BatchRecord(batch_id))
+            if not model.is_noted:
+                model.is_noted = True
+                self._touch(batch_id)
             record = model.record
-            record.seen += change.new_essays
+            if change.new_essays:
+                record.seen += change.new_essays
             if isinstance(fact, StepFact):
-                count_step(record.counts, fact.step, change.before, fact.outcome)
+                before, outcome = change.before, fact.outcome
+                if outcome != before or not before:
+                    count_step(record.counts, fact.step, before, outcome)
                 if fact.detail:
                     record.saw(fact.time)
-                    if fact.outcome and not change.before:
+                    if outcome and not before:
                         model.recent.append(fact.time)
-            elif isinstance(fact, EssaysFact | RegistrationFact):
+            elif isinstance(fact, EssaysFact):
                 record.saw(fact.time)
-                if isinstance(fact, RegistrationFact):
-                    absorb_registration(record, fact)
+            elif isinstance(fact, RegistrationFact):
+                record.saw(fact.time)
+                absorb_registration(record, fact)
             elif isinstance(fact, BatchFact) and fact.status in CONTENT:
                 absorb_upload(record, fact)
             else:
                 absorb_milestone(record, fact)
             if batch_id == grid_id:
                 self._update_grid(change)
-        self._touch([change.fact.batch_id for change in changes])
 
-    def _touch(self, batch_ids: Iterable[str]) -> None:
-        """Note that batches have changed: for the next rows, and for the next checkpoint."""
-        touched = dict.fromkeys(batch_ids)
-        self._dirty.update(touched)
-        self._unsaved.update(touched)
+    def _touch(self, batch_id: str) -> None:
+        """Note that a batch has changed: for the next rows, and for the next checkpoint."""
+        self._dirty[batch_id] = None
+        self._unsaved.add(batch_id)
 
     def open(self, columns: BatchColumns) -> Grid:
         """Keep the essays of a batch from now on; the batch that was open is let go."""
@@ -176,6 +182,7 @@ class Projection:
             if model is None:
                 rows.pop(batch_id, None)
             else:
+                model.is_noted = False
                 rows[batch_id] = self._row(model, now)
         changed = frozenset(chosen & self._models.keys())
         self._rows = rows
@@ -207,6 +214,7 @@ class Projection:
             if model is None:
                 saved.pop(batch_id, None)
             else:
+                model.is_noted = False
                 saved[batch_id] = (model.record.copy(), tuple(model.recent))
         self._saved = saved
         self._unsaved.clear()

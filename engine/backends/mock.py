@@ -171,23 +171,32 @@ class MockBatchStateRepository(BatchStateRepository):
     def _step(self, batch: _Batch, fact: StepFact, changes: list[Change]) -> bool:
         """Merge one result; tell whether it is news."""
         record = batch.record
-        grew = fact.detail and record.saw(fact.time)
-        essay = self._essay(batch, fact.essay_id)
+        time, step = fact.time, fact.step
+        grew = fact.detail and record.saw(time)
+        essay = batch.essays.get(fact.essay_id)
         new = essay is None
         if essay is None:
-            essay = self._add_essay(batch, fact.essay_id, fact.time)
-        elif fact.time < essay.created_at:
-            essay.created_at = fact.time
-        old = essay.steps.get(fact.step)
-        winner = fact if old is None else merge_steps(old, fact)
-        news = winner is not old and (old is None or not same_content(old, fact))
-        if winner is not old:
-            essay.steps[fact.step] = fact
+            essay = self._add_essay(batch, fact.essay_id, time)
+        else:
+            if essay.generation != self._generation:
+                essay = batch.essays[fact.essay_id] = essay.copy(self._generation)
+            if time < essay.created_at:
+                essay.created_at = time
+        old = essay.steps.get(step)
+        if old is None:
+            news = True
+            essay.steps[step] = fact
+        elif merge_steps(old, fact) is fact:
+            news = not same_content(old, fact)
+            essay.steps[step] = fact
+        else:
+            news = False
         if news:
             essay.deadline = batch.deadline = self._deadline
         if news and essay.counted:
-            before = old.outcome if old else 0
-            count_step(record.counts, fact.step, before, fact.outcome)
+            before = 0 if old is None else old.outcome
+            if before != fact.outcome or not before:
+                count_step(record.counts, step, before, fact.outcome)
             changes.append(Change(fact, before, 1 if new else 0))
         elif grew:
             changes.append(dated(record.batch_id, fact.time))
@@ -241,12 +250,13 @@ class MockBatchStateRepository(BatchStateRepository):
         behind: list[Change] = []
         new_essays = 0
         grew = False
-        if isinstance(fact, EssaysFact | RegistrationFact):
+        if isinstance(fact, EssaysFact):
             grew = batch.record.saw(fact.time)
             new_essays = self._tie(batch, fact.essay_ids, fact.time, behind)
-        if isinstance(fact, EssaysFact):
             news = self._name_file(batch, fact) or new_essays > 0
         elif isinstance(fact, RegistrationFact):
+            grew = batch.record.saw(fact.time)
+            new_essays = self._tie(batch, fact.essay_ids, fact.time, behind)
             news = absorb_registration(batch.record, fact) or new_essays > 0
         elif isinstance(fact, BatchFact) and fact.status in CONTENT:
             news = _count_upload(batch, fact)
@@ -266,11 +276,13 @@ class MockBatchStateRepository(BatchStateRepository):
         """Make essays known to a batch and return how many of them were not."""
         seen = batch.record.seen
         for essay_id in essay_ids:
-            essay = self._essay(batch, essay_id)
+            essay = batch.essays.get(essay_id)
             if essay is None:
                 self._add_essay(batch, essay_id, moment)
                 self._take_home(batch, essay_id, changes)
             elif moment < essay.created_at:
+                if essay.generation != self._generation:
+                    essay = batch.essays[essay_id] = essay.copy(self._generation)
                 essay.created_at = moment
         return batch.record.seen - seen
 
