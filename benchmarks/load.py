@@ -17,16 +17,17 @@ from bcs_tui.cli import COLLECT_AFTER
 from bcs_tui.commands.dashboard import run_on_screen
 from engine import Engine, Envelope, Feed, SystemClock
 from engine.backends.mock import MockBatchStateRepository
+from engine.bounds import identifier, identifiers
 from engine.models import RegistrationFact
 
-_RESULT = (
+_RESULT = (  # number, time, essay and batch, time
     b'{"event_id": "00000000-0000-4000-8000-%012d", "event_type": '
-    b'"huleedu.batch.spellcheck.phase.completed.v1", "event_timestamp": "%s", '
+    b'"huleedu.batch.spellcheck.phase.completed.v1", "event_timestamp": "%b", '
     b'"source_service": "spell-checker-service", "schema_version": 1, "correlation_id": '
     b'"16085cb5-8d00-4455-86f9-78ed61dc3adc", "data_schema_uri": null, "data": {"entity_id": '
-    b'"%s", "batch_id": "%s", "correlation_id": "16085cb5-8d00-4455-86f9-78ed61dc3adc", '
+    b'"%b", "correlation_id": "16085cb5-8d00-4455-86f9-78ed61dc3adc", '
     b'"status": "completed", "corrected_text_storage_id": "2f8ac72338d345408f91971a517853c1", '
-    b'"error_code": null, "processing_duration_ms": 1581, "timestamp": "%s"}, "metadata": {}}'
+    b'"error_code": null, "processing_duration_ms": 1581, "timestamp": "%b"}, "metadata": {}}'
 )
 
 
@@ -45,7 +46,7 @@ class Load(Feed):
 
     def __init__(self, batches: int, essays: int, rate: float, told: str) -> None:
         self._ids = [
-            (essay_id(batch, number).encode(), batch_id(batch).encode())
+            f'{essay_id(batch, number)}", "batch_id": "{batch_id(batch)}'.encode()
             for number in range(min(essays, 4))
             for batch in range(batches)
         ]
@@ -64,10 +65,10 @@ class Load(Feed):
             due = int((time.monotonic() - self._start) * self._rate) - self._handed
         stamp = datetime.now(UTC).isoformat().encode()
         ids, size = self._ids, len(self._ids)
-        chunk = []
-        for number in range(self._handed, self._handed + min(due, 1000)):
-            essay, batch = ids[number % size]
-            chunk.append(Envelope(_RESULT % (number, stamp, essay, batch, stamp), str(number)))
+        chunk = [
+            Envelope(_RESULT % (number, stamp, ids[number % size], stamp), str(number))
+            for number in range(self._handed, self._handed + min(due, 1000))
+        ]
         self._handed += len(chunk)
         self._handings.append(f"{time.monotonic_ns()} {self._handed}\n")
         if len(self._handings) >= 100:
@@ -85,8 +86,10 @@ async def main() -> int:
     repository = MockBatchStateRepository()
     now = datetime.now(UTC)
     for batch in range(batches):
-        ids = tuple(essay_id(batch, number) for number in range(essays))
-        await repository.record([RegistrationFact(batch_id(batch), essays, ids, now, "load")])
+        # The very objects that parsing will use, as if the registrations had been parsed.
+        name = identifier(batch_id(batch), "batch_id")
+        ids = identifiers([essay_id(batch, number) for number in range(essays)], "essay_ids")
+        await repository.record([RegistrationFact(name, essays, ids, now, "load")])
     engine = Engine(repository, Load(batches, essays, rate, sys.argv[4]), SystemClock())
     return await run_on_screen(engine, "load")
 
