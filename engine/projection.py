@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -55,7 +54,7 @@ class _Model:
 
     def __init__(self, record: BatchRecord, recent: Iterable[datetime] = ()) -> None:
         self.record = record
-        self.recent: deque[datetime] = deque(recent, RECENT_RESULTS)
+        self.recent = list(recent)  # a deque would take as much memory as all the rest
         self.wake_at: datetime | None = None
         self.is_noted = False  # as changed, both for the next rows and the next checkpoint
 
@@ -124,7 +123,10 @@ class Projection:
                 if fact.detail:
                     record.saw(fact.time)
                     if outcome and not before:
-                        model.recent.append(fact.time)
+                        recent = model.recent
+                        recent.append(fact.time)
+                        if len(recent) > RECENT_RESULTS:
+                            del recent[0]
             elif isinstance(fact, EssaysFact):
                 record.saw(fact.time)
             elif isinstance(fact, RegistrationFact):

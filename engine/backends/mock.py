@@ -81,7 +81,7 @@ class _Batch:
     def __init__(self, record: BatchRecord, generation: int) -> None:
         self.record = record
         self.essays: dict[str, _Essay] = {}
-        self.uploads: set[tuple[str, str]] = set()
+        self.uploads: set[tuple[str, str]] | None = None  # until there is one
         self.deadline = 0.0
         self.generation = generation
 
@@ -89,7 +89,7 @@ class _Batch:
         """Return a batch that can be changed without changing this one; essays are shared."""
         other = _Batch(self.record.copy(), generation)
         other.essays = self.essays.copy()
-        other.uploads = self.uploads.copy()
+        other.uploads = self.uploads and self.uploads.copy()
         other.deadline = self.deadline
         return other
 
@@ -430,7 +430,9 @@ class MockBatchStateRepository(BatchStateRepository):
 def _count_upload(batch: _Batch, fact: BatchFact) -> bool:
     """Count an upload once; tell whether it is news."""
     upload = (fact.status, fact.value)
-    if upload in batch.uploads:
+    if batch.uploads is None:
+        batch.uploads = set()
+    elif upload in batch.uploads:
         return False
     batch.uploads.add(upload)
     absorb_upload(batch.record, fact)
