@@ -10,6 +10,7 @@ import msgspec
 from engine.bounds import (
     MAX_METADATA_BYTES,
     Refused,
+    accepted,
     bounded_object,
     identifier,
     identifiers,
@@ -155,6 +156,15 @@ class _Notes(msgspec.Struct, gc=False, omit_defaults=True):
     error: dict[str, Any] | None = None
 
 
+class _ThinNotes(msgspec.Struct, gc=False, omit_defaults=True):
+    """The same of the most frequent event of all, without the many members it never has."""
+
+    completion_status: str
+    timestamp: datetime
+    processing_duration_ms: int
+    error_code: str | None = None
+
+
 def dispatch_spellcheck(data: EssayUpdate, context: Context) -> tuple[Fact, ...]:
     """Return that a step of an essay was asked for."""
     essay_id = identifier(data.entity_id, "data.entity_id")
@@ -164,7 +174,7 @@ def dispatch_spellcheck(data: EssayUpdate, context: Context) -> tuple[Fact, ...]
 
 def _parent(batch_id: str | None) -> str:
     """Return the batch an essay's event names, or nothing."""
-    return identifier(batch_id, "data.parent_id") if batch_id else ""
+    return accepted(batch_id) or identifier(batch_id, "data.parent_id") if batch_id else ""
 
 
 def spellcheck_thin(data: SpellcheckThin, context: Context) -> tuple[Fact, ...]:
@@ -172,13 +182,8 @@ def spellcheck_thin(data: SpellcheckThin, context: Context) -> tuple[Fact, ...]:
     outcome = _PROCESSING.get(data.status)
     if outcome is None:
         raise _unknown_status(data.status, "data.status")
-    notes = _Notes(
-        _WORDS[outcome],
-        context.time,
-        processing_duration_ms=data.processing_duration_ms,
-        error_code=data.error_code,
-    )
-    batch_id = identifier(data.batch_id, "data.batch_id")
+    notes = _ThinNotes(_WORDS[outcome], context.time, data.processing_duration_ms, data.error_code)
+    batch_id = accepted(data.batch_id) or identifier(data.batch_id, "data.batch_id")
     return _result(batch_id, data.entity_id, "spellcheck", outcome, context, THIN, notes)
 
 
@@ -189,12 +194,12 @@ def _result(
     outcome: int,
     context: Context,
     detail: int,
-    notes: _Notes,
+    notes: _Notes | _ThinNotes,
 ) -> tuple[Fact, ...]:
     metadata = _encode(notes)
     if len(metadata) > MAX_METADATA_BYTES:
         raise Refused("metadata", f"more than {MAX_METADATA_BYTES} bytes", "data")
-    essay_id = identifier(essay_id, "data.entity_id")
+    essay_id = accepted(essay_id) or identifier(essay_id, "data.entity_id")
     time, event_id = context.time, context.event_id
     return (StepFact(batch_id, essay_id, step, outcome, time, event_id, detail, metadata.decode()),)
 

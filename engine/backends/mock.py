@@ -137,14 +137,14 @@ class MockBatchStateRepository(BatchStateRepository):
         news: list[bool] = []
         note, merge = news.append, self._step
         changes: list[Change] = []
-        batch_id = ""
+        known, generation = self._batches.get, self._generation
         for fact in facts:
             if not isinstance(fact, StepFact):
                 note(self._other(fact, changes))
             elif fact.batch_id:
-                if fact.batch_id != batch_id:
-                    batch_id = fact.batch_id
-                    batch = self._batch(batch_id)
+                batch = known(fact.batch_id)
+                if batch is None or batch.generation != generation:
+                    batch = self._batch(fact.batch_id)
                 note(merge(batch, fact, changes))
             else:
                 note(self._homeless_step(fact, changes))
