@@ -28,6 +28,7 @@ class Block(Widget):
         super().__init__(id=id, classes=classes)
         self._painter: Painter = lambda _width: ()
         self._lines: Sequence[Line] = ()
+        self._strips: dict[int, Strip] = {}
         self._ink: Ink | None = None
 
     def show(self, painter: Painter) -> None:
@@ -39,6 +40,7 @@ class Block(Widget):
         old, self._lines = self._lines, painter(width)
         for y in range(height):
             if _line_at(old, y) != _line_at(self._lines, y):
+                self._strips.pop(y, None)
                 self.refresh(Region(0, y, width, 1))
 
     def set_height(self, height: int) -> None:
@@ -48,16 +50,32 @@ class Block(Widget):
 
     def on_resize(self, event: events.Resize) -> None:
         self._lines = self._painter(event.size.width)
+        self._strips.clear()
         self.refresh()
 
     def notify_style_update(self) -> None:
         self._ink = None
         super().notify_style_update()
 
-    def render_line(self, y: int) -> Strip:
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the strips, from the cache where a line is still the same.
+
+        Every block is asked in every frame, mostly for what it gave before. The inks apply the
+        app's line filters, which overriding this method would pass over.
+        """
         if self._ink is None:
             self._ink = Ink(self)
-        return self._ink.strip(_line_at(self._lines, y), self.size.width)
+            self._strips.clear()
+        width = self.size.width
+        strips = []
+        for y in crop.line_range:
+            strip = self._strips.get(y)
+            if strip is None:
+                strip = self._strips[y] = self._ink.strip(_line_at(self._lines, y), width)
+            strips.append(
+                strip if crop.column_span == (0, width) else strip.crop(*crop.column_span)
+            )
+        return strips
 
 
 def _line_at(lines: Sequence[Line], y: int) -> Line:
