@@ -354,7 +354,7 @@ class MockBatchStateRepository(BatchStateRepository):
         """Return the uploads that a batch has counted, in order."""
         self._sweep()
         batch = self._batches.get(batch_id)
-        return sorted(batch.uploads) if batch else []
+        return sorted(batch.uploads or ()) if batch else []
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""
