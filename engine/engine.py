@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, suppress
 from datetime import datetime
-from hashlib import sha256
-from typing import TypeAlias
 
 import msgspec
 
@@ -18,32 +15,22 @@ from engine.auditing import Audit, audit
 from engine.clock import Clock, SystemClock
 from engine.errors import (
     FeedError,
-    NotFound,
     RepositoryConflict,
     RepositoryError,
     RepositoryUnavailable,
 )
-from engine.events import Event, Ignored, Rejected, parse
 from engine.feeds.port import Envelope, Feed, Seekable
-from engine.models import BatchRecord, EssayState, Fact
+from engine.models import EssayState
 from engine.observing import Observer
 from engine.projection import Projection
-from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
+from engine.recorder import Recorder
+from engine.repository import BatchStateRepository, DeadLetter
 from engine.tally import Tally
 from engine.timeline import Timeline
 from engine.view import BatchRow, Health, Mode, ReplayState, View
 
-DEAD_LETTER_BYTES = 64 * 1024
-"""How much of a bad envelope is kept."""
-
-_FIRST_DELAY_SECONDS = 0.2
-_LONGEST_DELAY_SECONDS = 10.0
-_PAGE = 1000
 _REOPEN_SECONDS = 0.1
-_CUT_OFF = frozenset({"json", "not_utf8"})
-"""The reasons for which half a line is refused."""
-
-_Decoded: TypeAlias = tuple[Sequence[Envelope], Sequence[Event | Ignored | Rejected]]
+_STRIDE = 1000
 
 
 class Engine:
@@ -81,6 +68,15 @@ class Engine:
         self._patience_seconds = patience_seconds
         self._projection = Tally() if headless else Projection(stall_seconds)
         self._account = Account(self.clock)
+        self._recorder = Recorder(
+            repository,
+            self._projection,
+            self._account,
+            self.clock,
+            feed.name if feed else "",
+            patience_seconds,
+            self._tell,
+        )
         self._timeline = (
             Timeline(feed, repository, self._projection, self._account)
             if isinstance(feed, Seekable)
@@ -90,11 +86,11 @@ class Engine:
             Observer(repository, self._projection, self.clock, self._noticed) if observing else None
         )
         self._reopening = asyncio.Event()
+        self._is_owing = False
         self._mode = Mode.STARTING
         self._trouble = ""
         self._revision = 0
         self._wake = asyncio.Event()
-        self._writing = asyncio.Lock()
         self._view: View | None = None
         self._wanted: Collection[str] | None = None
         self._unseen: frozenset[str] = frozenset()
@@ -114,8 +110,7 @@ class Engine:
         try:
             if self._observer:
                 await self._observe(self._observer)
-            async with self._writing:
-                await self._load()
+            await self._recorder.load()
             if self._timeline:
                 self._timeline.note()
             self._go(self._running_mode())
@@ -131,133 +126,80 @@ class Engine:
             if self._timeline:
                 self._timeline.stop()
 
-    async def _load(self) -> None:
-        after = ""
-        while page := await self.repository.summaries(after=after, limit=_PAGE):
-            self._projection.load(page)
-            after = page[-1].batch_id
-            await asyncio.sleep(0)
-
     async def _process(self, feed: Feed) -> None:
         while True:
             while self._timeline and self._timeline.target is not None:
                 await self._travel(self._timeline)
-            chunk = await feed.read()
+            chunk = await self._next(feed)
             if chunk is None:
                 if self._timeline is None:
+                    await self._settle(feed)
                     return
                 self._go(Mode.ENDED)
                 await self._timeline.moved()
                 continue
             if chunk:
                 try:
-                    await self._take(chunk)
+                    await self._recorder.take(chunk)
                 except (RepositoryUnavailable, RepositoryConflict, asyncio.CancelledError):
                     feed.give_back()
                     raise
-                await feed.acknowledge()
+                await self._acknowledge(feed)
                 if self._timeline:
                     self._timeline.note()
             elif self._timeline and self._timeline.has_looped():
                 self._timeline.rewind()
-                async with self._writing:
-                    await self._reopen()
+                await self._recorder.reopen()
             self._go(self._running_mode())
             await asyncio.sleep(0)
 
     async def _process_ahead(self, feed: Feed) -> None:
         """Process a feed that need not know what was recorded of it."""
-        async with aclosing(ReadAhead(feed, self._begin)) as ahead:
+        async with aclosing(ReadAhead(feed, self._recorder.begin)) as ahead:
             while decoded := await ahead.next():
-                async with self._writing:
-                    await self._keep(*decoded)
-                await feed.acknowledge()
+                await self._recorder.keep(decoded)
+                await self._acknowledge(feed)
                 self._go(self._running_mode())
+        await self._settle(feed)
 
-    async def _take(self, chunk: Sequence[Envelope]) -> None:
-        """Decode, record, project and account for one chunk."""
-        async with self._writing:
-            await self._keep(*self._begin(chunk))
+    async def _next(self, feed: Feed) -> list[Envelope] | None:
+        """Read on; what waits for the permanent record is acknowledged once it is there."""
+        if not self._is_owing:
+            return await feed.read()
+        reading = asyncio.ensure_future(feed.read())
+        settling = asyncio.ensure_future(self.repository.settled())
+        try:
+            await asyncio.wait({reading, settling}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await self._acknowledge(feed)
+            return await reading
+        finally:
+            for task in (reading, settling):
+                task.cancel()
 
-    def _begin(self, chunk: Sequence[Envelope]) -> _Decoded:
-        """Decode a chunk, which is in flight from now on."""
-        parsed = [
-            _unusual(envelope)
-            if envelope.oversize or envelope.truncated or envelope.refusal
-            else parse(envelope.raw)
-            for envelope in chunk
-        ]
-        self._account.begin(len(chunk))
-        return chunk, parsed
+    async def _acknowledge(self, feed: Feed) -> None:
+        """Acknowledge what was recorded, unless some of it is not in the permanent record yet."""
+        self._is_owing = self.repository.is_provisional
+        if not self._is_owing:
+            await feed.acknowledge()
 
-    async def _keep(
-        self, chunk: Sequence[Envelope], parsed: Sequence[Event | Ignored | Rejected]
-    ) -> None:
-        """Record, project and account for one chunk in flight."""
-        facts: list[Fact] = []
-        letters: list[DeadLetter] = []
-        for envelope, event in zip(chunk, parsed, strict=True):
-            if isinstance(event, Event):
-                facts += event.facts
-            elif isinstance(event, Rejected):
-                letters.append(self._dead_letter(envelope, event))
-        news = await self._record(facts, letters)
-        self._account.settle(parsed, news)
-        self._wake.set()
+    async def _settle(self, feed: Feed) -> None:
+        """Wait, at the end, until everything is in the permanent record.
 
-    async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
-        """Have the repository keep a chunk, trying again while it is unavailable."""
-        mode = self._mode
-        delay = _FIRST_DELAY_SECONDS
-        waited = 0.0
-        while True:
-            try:
-                if letters:
-                    await self.repository.record_dead_letters(letters)
-                recorded = await self.repository.record(facts) if facts else Recorded((), ())
-                await self._project(recorded, anew=waited > 0)
-                break
-            except RepositoryUnavailable as error:
-                if self._patience_seconds is not None and waited >= self._patience_seconds:
-                    raise
-                self._trouble = str(error)
-                self._go(Mode.RETRYING)
-                pause = delay * random.uniform(0.5, 1.0)  # jitter, so that retries spread
-                await asyncio.sleep(pause)
-                waited += pause
-                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
-        if waited:
-            self._trouble = ""
-            self._go(mode)
-        return recorded.news
-
-    async def _project(self, recorded: Recorded, anew: bool) -> None:
-        """Take over what changed; all anew if an earlier try may have been kept unanswered."""
-        projection = self._projection
-        if anew:
-            await self._load()
-            await self._reopen()
+        Raises:
+            RepositoryUnavailable: Patience has run out.
+        """
+        if not self._is_owing:
             return
-        projection.apply(recorded.changes)
-        if recorded.faded:
-            left = await self.repository.summaries(recorded.faded, limit=len(recorded.faded))
-            projection.forget(recorded.faded)
-            projection.load(left)
-            if projection.grid and projection.grid.batch_id in recorded.faded:
-                await self._reopen()
-
-    def _dead_letter(self, envelope: Envelope, why: Rejected) -> DeadLetter:
-        return DeadLetter(
-            self.clock.now(),
-            self.feed.name if self.feed else "",
-            envelope.position,
-            why.reason,
-            why.message,
-            why.field,
-            envelope.raw[:DEAD_LETTER_BYTES],
-            envelope.sha256 or sha256(envelope.raw).hexdigest(),
-            envelope.oversize or len(envelope.raw),
-        )
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self.repository.settled()
+        except TimeoutError:
+            raise RepositoryUnavailable(
+                "not everything is in the permanent record yet: "
+                + ("; ".join(self.repository.notices) or f"{self.repository.name} is provisional")
+            ) from None
+        await self._acknowledge(feed)
 
     async def submit(self, raw: bytes) -> None:
         """Put one envelope through the same path as the feed's: the one door for writes.
@@ -265,11 +207,7 @@ class Engine:
         Raises:
             RepositoryError: It could not be kept, and patience has run out.
         """
-        try:
-            await self._take([Envelope(raw, "submitted")])
-        except RepositoryError:
-            self._account.retract(1)
-            raise
+        await self._recorder.submit(raw)
 
     # --- observing -------------------------------------------------------------------------
 
@@ -291,8 +229,7 @@ class Engine:
             self._reopening.clear()
             started = self.clock.monotonic()
             with suppress(RepositoryUnavailable):  # the observer says so, and tries again
-                async with self._writing:
-                    await self._reopen()
+                await self._recorder.reopen()
             spent = self.clock.monotonic() - started
             await asyncio.sleep(max(_REOPEN_SECONDS, 4 * spent))
 
@@ -389,9 +326,16 @@ class Engine:
     def _health(self) -> Health:
         feed = self.feed
         account = self._account
-        waiting = feed.trouble if feed and self._mode is Mode.LIVE else ""
+        mode = self._mode
+        waiting = feed.trouble if feed and mode is Mode.LIVE else ""
+        if self._recorder.trouble and mode is not Mode.FAILED:
+            mode = Mode.RETRYING
+        elif waiting:
+            mode = Mode.RECONNECTING
+        elif mode is Mode.LIVE and self.repository.is_provisional:
+            mode = Mode.PROVISIONAL
         return Health(
-            Mode.RECONNECTING if waiting else self._mode,
+            mode,
             feed.name if feed else "no feed",
             self.repository.name,
             account.read,
@@ -402,7 +346,7 @@ class Engine:
             account.in_flight,
             account.events_per_second(),
             None if self._timeline else account.lag_seconds,
-            self._trouble or waiting,
+            self._trouble or self._recorder.trouble or waiting,
             (*(feed.notices if feed else ()), *self.repository.notices),
             dict(account.ignored_types),
             gaps=feed.gaps if feed else 0,
@@ -423,12 +367,7 @@ class Engine:
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        async with self._writing:
-            await self._open(batch_id)
-
-    async def _open(self, batch_id: str) -> None:
-        self._projection.open(await self.repository.load_batch(batch_id))
-        self._wake.set()
+        await self._recorder.open(batch_id)
 
     def close_batch(self) -> None:
         """Let the essays of the open batch go."""
@@ -514,28 +453,17 @@ class Engine:
         timeline.rewind()
         while timeline.target is not None and feed.index < timeline.target:
             feed.pause(True)  # also drops steps that were not taken: none must be left over
-            feed.step(min(timeline.target - feed.index, _PAGE))
+            feed.step(min(timeline.target - feed.index, _STRIDE))
             chunk = await feed.read()
             if chunk is None:
                 break
             if chunk:
-                await self._take(chunk)
+                await self._recorder.take(chunk)
                 timeline.note()
             await asyncio.sleep(0)
-        async with self._writing:
-            await self._reopen()
+        await self._recorder.reopen()
         timeline.arrived()
         self._go(self._running_mode())
-
-    async def _reopen(self) -> None:
-        """Look anew at the essays of the open batch; it stays open where it is unknown."""
-        grid = self._projection.grid
-        if grid is None:
-            return
-        try:
-            await self._open(grid.batch_id)
-        except NotFound:
-            self._projection.open(BatchColumns(BatchRecord(grid.batch_id), [], {}))
 
     def _recorded(self) -> Timeline:
         if self._timeline is None:
@@ -567,17 +495,5 @@ class Engine:
         self._mode = mode
         self._wake.set()
 
-
-def _unusual(envelope: Envelope) -> Event | Ignored | Rejected:
-    """Judge an envelope that its feed refuses, or that may not be whole.
-
-    The last line of a file can be whole all the same.
-    """
-    if envelope.refusal:
-        return Rejected(*envelope.refusal)
-    if envelope.oversize:
-        return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
-    event = parse(envelope.raw)
-    if envelope.truncated and isinstance(event, Rejected) and event.reason in _CUT_OFF:
-        return Rejected("truncated_line", "the source ends in the middle of a line")
-    return event
+    def _tell(self) -> None:
+        self._wake.set()

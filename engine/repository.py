@@ -60,15 +60,13 @@ class Recorded(NamedTuple):
     `news[i]` tells whether fact i was new in anything that is shown; `changes` lists what
     changed, in order, including older results that found their batch only now. `faded` are
     batches of which something has expired since the chunk before. `versions` is for an
-    `Archive`: by changed batch the version it had and the one it has. `provisional` tells that
-    this chunk, or one before it, is not in the permanent record yet.
+    `Archive`: by changed batch the version it had and the one it has.
     """
 
     news: Sequence[bool]
     changes: Sequence[Change]
     faded: Sequence[str] = ()
     versions: Mapping[str, tuple[int, int]] = {}
-    provisional: bool = False
 
 
 class BatchColumns(NamedTuple):
@@ -180,6 +178,10 @@ class BatchStateRepository(ABC):
     def is_provisional(self) -> bool:
         """Whether something that was recorded is not in the permanent record now."""
         return False
+
+    async def settled(self) -> None:
+        """Wait until everything recorded is in the permanent record."""
+        return None
 
     @property
     def notices(self) -> list[str]:

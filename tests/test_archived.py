@@ -6,6 +6,7 @@ the real ones do the same is shown in `faults/`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ class Pair:
         """What mending does within a few seconds."""
         for _ in range(3):
             self.clock.advance(mending.MEND_SECONDS)
-            await self.both.settle()
+            await self.both._mender.mend()
 
     async def agree(self, told: Sequence[Fact]) -> None:
         """Everything is everywhere, and nobody doubts it."""
@@ -148,7 +149,7 @@ def tied(*essay_ids: str, batch_id: str = "b") -> EssaysFact:
 async def test_what_is_recorded_stands_in_both(pair: Pair) -> None:
     told: list[Fact] = [tied("e1", "e2"), result("e1")]
     recorded = await pair.both.record(told)
-    assert (list(recorded.news), recorded.provisional) == ([True, True], False)
+    assert (list(recorded.news), pair.both.is_provisional) == ([True, True], False)
     await pair.agree(told)
     assert pair.both.notices == []
 
@@ -167,14 +168,14 @@ async def test_a_result_without_a_batch_reaches_redis_although_only_the_archive_
 async def test_without_the_archive_it_goes_on_provisionally(pair: Pair) -> None:
     await pair.both.record([tied("e1", "e2")])
     pair.archive.away = True
-    recorded = await pair.both.record([result("e1")])
-    assert recorded.provisional
+    await pair.both.record([result("e1")])
+    assert pair.both.is_provisional
     [record] = await pair.both.summaries()
     assert record.counts == {"nlp": [1, 0]}
     assert "archive is away" in record.doubt
     assert any("archive is gone" in notice for notice in pair.both.notices)
     with pytest.raises(RepositoryUnavailable):
-        await pair.both.settle()
+        await pair.both._mender.mend()
 
 
 async def test_when_the_archive_is_back_it_gets_everything(pair: Pair) -> None:
@@ -182,12 +183,29 @@ async def test_when_the_archive_is_back_it_gets_everything(pair: Pair) -> None:
     await pair.both.record(told[:1])
     pair.archive.away = True
     for fact in told[1:]:
-        assert (await pair.both.record([fact])).provisional
+        await pair.both.record([fact])
+        assert pair.both.is_provisional
     pair.archive.away = False
     await pair.mend()
     await pair.agree(told)
     assert pair.both.notices == []
-    assert not (await pair.both.record([told[0]])).provisional
+    assert not pair.both.is_provisional
+
+
+async def test_whoever_waits_for_the_permanent_record_is_told(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "MEND_SECONDS", 0.01)
+    await pair.both.settled()
+    pair.archive.away = True
+    await pair.both.record([result("e1")])
+    pair.both.start_mending()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pair.both.settled(), 0.1)
+    pair.archive.away = False
+    await asyncio.wait_for(pair.both.settled(), 10)
+    assert await state_of(pair.archive) == model([result("e1")])
+    await pair.both.aclose()
 
 
 async def test_what_waits_survives_the_process_that_recorded_it(pair: Pair) -> None:
@@ -206,8 +224,8 @@ async def test_before_everything_is_archived_nothing_is_settled(pair: Pair) -> N
     await pair.both.record([result("e1")])
     pair.archive.away = False
     pair.both._archive_part.found()  # e.g. a reader has noticed; what waits still waits
-    recorded = await pair.both.record([result("e2")])
-    assert recorded.provisional
+    await pair.both.record([result("e2")])
+    assert pair.both.is_provisional
     # Until then, what only Redis has is merged in.
     assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
     assert len((await pair.both.load_batch("b")).essay_ids) == 2
@@ -217,7 +235,8 @@ async def test_before_everything_is_archived_nothing_is_settled(pair: Pair) -> N
 async def test_without_redis_the_archive_goes_on(pair: Pair) -> None:
     pair.live.away = True
     told = [tied("e1"), result("e1")]
-    assert not (await pair.both.record(told)).provisional
+    await pair.both.record(told)
+    assert not pair.both.is_provisional
     assert await state_of(pair.both) == model(told)
     assert any("live is gone" in notice for notice in pair.both.notices)
     pair.live.away = False
@@ -243,7 +262,7 @@ async def test_an_emptied_redis_is_filled_again(pair: Pair, monkeypatch: Any) ->
     await pair.mend()
     await pair.forget_live()
     assert await state_of(pair.both) == model(told)
-    await pair.both.settle()  # at once: it is known to have lost something
+    await pair.both._mender.mend()  # at once: it is known to have lost something
     await pair.agree(told)
 
 
@@ -270,7 +289,8 @@ async def test_both_away_is_unavailable_and_says_both(pair: Pair) -> None:
 async def test_a_lost_answer_counts_nothing_twice(pair: Pair) -> None:
     told = [tied("e1"), result("e1")]
     pair.archive.loses_answer = True
-    assert (await pair.both.record(told)).provisional
+    await pair.both.record(told)
+    assert pair.both.is_provisional
     pair.archive.loses_answer = False
     await pair.mend()
     await pair.both.record(told)

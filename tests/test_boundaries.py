@@ -86,7 +86,7 @@ LAYERS = (
     {"engine.events", "engine.repository"},
     {"engine.view", "engine.merge", "engine.retelling"},
     {"engine.projection", "engine.account", "engine.observing"},
-    {"engine.timeline", "engine.ahead", "engine.tally"},
+    {"engine.timeline", "engine.ahead", "engine.tally", "engine.recorder"},
     {"engine.engine"},
     {"engine.opening"},
     {"engine.__init__"},

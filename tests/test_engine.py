@@ -20,12 +20,18 @@ from envelopes import (
     vector,
 )
 
-import engine.engine as engine_module
+import engine.recorder as recorder_module
 from engine.account import LOG_LENGTH, Account
 from engine.backends.mock import MockBatchStateRepository
 from engine.clock import ManualClock
 from engine.engine import Engine
-from engine.errors import FeedError, FeedUnavailable, NotFound, RepositoryUnavailable
+from engine.errors import (
+    FeedError,
+    FeedUnavailable,
+    NotFound,
+    RepositoryConflict,
+    RepositoryUnavailable,
+)
 from engine.events import Ignored, Rejected
 from engine.feeds.port import Envelope
 from engine.models import Fact
@@ -69,7 +75,7 @@ class Flaky(MockBatchStateRepository):
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow each other at once."""
-    monkeypatch.setattr(engine_module, "_FIRST_DELAY_SECONDS", 0.001)
+    monkeypatch.setattr(recorder_module, "_FIRST_DELAY_SECONDS", 0.001)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -362,7 +368,7 @@ async def test_what_an_interruption_leaves_unrecorded_is_given_back() -> None:
 async def test_what_the_repository_knows_is_loaded_page_by_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine_module, "_PAGE", 2)
+    monkeypatch.setattr(recorder_module, "_PAGE", 2)
     repository = MockBatchStateRepository()
     before = Engine(repository)
     for number in range(5):
@@ -558,3 +564,73 @@ def test_a_replay_runs_on_the_repository_in_memory_alone() -> None:
 def durable(kind: type[BatchStateRepository]) -> BatchStateRepository:
     """An object that is no mock; nobody calls it."""
     return object.__new__(type("Concrete", (kind,), dict.fromkeys(kind.__abstractmethods__)))
+
+
+class Waiting(ListFeed):
+    """A list that does not end: it waits for more."""
+
+    async def read(self) -> list[Envelope] | None:
+        return await super().read() or await asyncio.get_running_loop().create_future()
+
+
+class Archiving(MockBatchStateRepository):
+    """A repository whose permanent record is away until it is said to be back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = asyncio.Event()
+
+    @property
+    def is_provisional(self) -> bool:
+        return not self.back.is_set()
+
+    @property
+    def notices(self) -> list[str]:
+        return ["the archive is away"]
+
+    async def settled(self) -> None:
+        await self.back.wait()
+
+
+async def test_what_is_provisional_is_acknowledged_when_the_permanent_record_has_it() -> None:
+    repository, feed = Archiving(), Waiting([spellchecked("b1", "e1"), spellchecked("b1", "e2")], 1)
+    engine = Engine(repository, feed)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: engine.health.applied == 2)
+    assert engine.health.mode is Mode.PROVISIONAL
+    assert engine.health.notices == ("the archive is away",)
+    assert feed.acknowledged == 0
+    repository.back.set()
+    await until(lambda: feed.acknowledged == 1)  # although nothing more is read
+    assert engine.health.mode is Mode.LIVE
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_at_its_end_it_waits_for_the_permanent_record_as_long_as_patience_lasts() -> None:
+    repository, feed = Archiving(), ListFeed([spellchecked("b1", "e1")])
+    engine = Engine(repository, feed, patience_seconds=0.05)
+    with pytest.raises(RepositoryUnavailable, match="permanent record yet: the archive is away"):
+        await engine.run()
+    assert feed.acknowledged == 0
+    repository.back.set()
+    feed = ListFeed([spellchecked("b1", "e1")])
+    await Engine(repository, feed).run()
+    assert feed.acknowledged == 1
+
+
+@pytest.mark.usefixtures("impatience")
+async def test_losing_to_other_writers_is_tried_again_as_well() -> None:
+    class Contested(MockBatchStateRepository):
+        tries = 0
+
+        async def record(self, facts: Sequence[Fact]) -> Recorded:
+            self.tries += 1
+            if self.tries < 3:
+                raise RepositoryConflict("others kept winning")
+            return await super().record(facts)
+
+    engine = Engine(Contested(), ListFeed([spellchecked("b1", "e1")]))
+    await engine.run()
+    assert (engine.health.applied, engine.health.trouble) == (1, "")

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class RedisCachedBatchStateRepository(BatchStateRepository):
     """Keeps facts in an archive and, for whoever reads them there, in Redis.
 
-    `record` answers `provisional` until everything recorded is in the archive. Summaries of
+    It is provisional until everything recorded is in the archive. Summaries of
     single batches come from Redis where it is known to have them whole; the archive answers
     for essays, as it has all of them; what only Redis has is merged in.
 
@@ -82,7 +82,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
                 self._archive_part.lost(error)
             else:
                 await self._follow(facts, recorded)
-                return recorded._replace(provisional=self._mender.backlog > 0)
+                return recorded
         return await self._record_provisionally(facts)
 
     async def _follow(self, facts: Sequence[Fact], recorded: Recorded) -> None:
@@ -104,11 +104,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         try:
             await self._ledger.keep_unarchived(facts)
             self._mender.backlog += 1
-            recorded = await self._live.record(facts)
+            return await self._live.record(facts)
         except RepositoryUnavailable as error:
             self._live_part.lost(error)
             raise RepositoryUnavailable(self._both_away()) from error
-        return recorded._replace(provisional=True)
 
     def _both_away(self) -> str:
         return f"{self._archive_part.trouble}; {self._live_part.trouble}"
@@ -271,13 +270,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
         return notices
 
-    async def settle(self) -> None:
-        """Have everything recorded so far archived, and Redis whole, as far as both are there.
-
-        Raises:
-            RepositoryUnavailable: One of them is away.
-        """
-        await self._mender.mend()
+    async def settled(self) -> None:
+        """Wait until everything recorded is in the archive: mending sees to it."""
+        while self.is_provisional:
+            await self._mender.next_look()
 
     async def aclose(self) -> None:
         """Stop mending and give back both parts."""

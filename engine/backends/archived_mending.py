@@ -91,6 +91,7 @@ class Mender:
         ttl_seconds: float,
     ) -> None:
         self.backlog = 0
+        self._looked = asyncio.Condition()
         self._live, self._ledger, self._archive = live, ledger, archive
         self._live_part, self._archive_part = live_part, archive_part
         self._clock = clock
@@ -107,7 +108,14 @@ class Mender:
                 await self.mend()
             except (RepositoryUnavailable, RepositoryConflict) as error:
                 _log.info("mending goes on later: %s", error)
+            async with self._looked:
+                self._looked.notify_all()
             await asyncio.sleep(MEND_SECONDS)
+
+    async def next_look(self) -> None:
+        """Wait until it has been looked what there is to mend."""
+        async with self._looked:
+            await self._looked.wait()
 
     async def mend(self) -> None:
         """Bring each part what it lacks.
