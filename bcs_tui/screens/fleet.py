@@ -87,7 +87,10 @@ class FleetScreen(FilteredPage):
         glyphs = self.context.glyphs
         newest = [entry for entry in view.log[-12:] if entry.fate != "ignored"][::-1]
         self.newest.show(
-            lambda width: [line_of(entry, view.now, glyphs, width) for entry in newest]
+            lambda width: [
+                line_of(entry, view.now, glyphs, width)
+                for entry in newest[: self.newest.size.height]
+            ]
         )
         self._show_selected()
         self.set_class(not len(self.rows), "-nothing")
