@@ -526,3 +526,41 @@ def test_an_event_needs_a_time_of_some_kind() -> None:
     event = parse(encode(request, event_timestamp=None))
     assert isinstance(event, Rejected)
     assert (event.reason, event.field) == ("missing:event_timestamp", "event_timestamp")
+
+
+@pytest.mark.parametrize(
+    ("event_id", "known"),
+    [
+        ("E383C5BE-40E8-4fcd-a0e1-600a7cfb3038", True),
+        ("e383c5be40e84fcda0e1600a7cfb3038", True),
+        ("e383c5be-40e8-4fcd-a0e1600a7cfb3038", True),
+        ("????????-????-????-????-????????????", False),
+        ("g383c5be-40e8-4fcd-a0e1-600a7cfb3038", False),
+        ("e383c5be-40e8-4fcd-a0e1-600a7cfb303é", False),
+        ("e383c5be-40e8-4fcd-a0e1-600a7cfb3038\n", False),
+        ("e383c5be-40e84-fcd-a0e1-600a7cfb3038", False),
+    ],
+)
+def test_an_event_id_is_a_uuid_with_or_without_its_dashes(event_id: str, known: bool) -> None:
+    envelope = spellchecked_document("b1", "e1")
+    event = parse(encode(envelope, event_id=event_id))
+    assert isinstance(event, Event) == known
+    if isinstance(event, Rejected):
+        assert (event.reason, event.field) == ("identifier", "event_id")
+
+
+@pytest.mark.parametrize("other", [*sorted(IGNORED_TYPES)[:1], "essay.status.events", "unheard.of"])
+def test_of_an_event_type_that_occurs_twice_the_last_counts(other: str) -> None:
+    raw = encode(spellchecked_document("b1", "e1"))
+    twice = b'{"event_type": "' + other.encode() + b'", ' + raw[1:]
+    assert parse(twice) == parse(raw)
+    last = raw[:-1] + b', "event_type": "huleedu.resource.consumption.v1"}'
+    assert parse(last) == Ignored("huleedu.resource.consumption.v1", at(0), True)
+
+
+def test_the_type_may_stand_anywhere_in_an_envelope() -> None:
+    envelope = spellchecked_document("b1", "e1")
+    first = {"event_type": envelope["event_type"], **envelope}
+    last = {name: envelope[name] for name in envelope if name != "event_type"}
+    last["event_type"] = envelope["event_type"]
+    assert parse(encode(first)) == parse(encode(last)) == parse(encode(envelope))
