@@ -279,8 +279,9 @@ async def test_damaged_pages(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     await make(path, results(500, size=300))
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * (path.stat().st_size - 4096))
+        page_bytes = int.from_bytes(file.read(18)[16:], "big")
+        file.seek(page_bytes)
+        file.write(b"\xff" * (path.stat().st_size - page_bytes))
     with untouched(tmp_path):
         for read_only in (True, False):
             async with aclosing(await open_sqlite(path, read_only=read_only)) as repository:
