@@ -16,7 +16,7 @@ from engine.models import Fact
 from engine.repository import Recorded
 from engine.view import Health, Mode
 
-RAWS = [spellchecked("b1", f"e{number}") for number in range(6)]
+RAWS = [spellchecked("b1", f"e{number}") for number in range(10)]
 
 
 class Slow(MockBatchStateRepository):
@@ -77,23 +77,24 @@ async def idle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_next_chunk_is_read_while_one_is_recorded_and_no_more() -> None:
+async def test_two_chunks_are_read_while_one_is_recorded_and_no_more() -> None:
     repository, feed = Slow(), Hasty()
+    feed.goes_on.set()
     engine = Engine(repository, feed)
     running = asyncio.ensure_future(engine.run())
-    await until(lambda: feed.asked == 2 and repository.asked == 1)
+    await until(lambda: feed.asked == 3 and repository.asked == 1)
     await idle()
-    assert (feed.asked, feed.acknowledged) == (2, 0)
-    assert account(engine.health) == (4, 0, 4)
+    assert (feed.asked, feed.acknowledged) == (3, 0)
+    assert account(engine.health) == (6, 0, 6)
     repository.may.release()
-    await until(lambda: feed.asked == 3 and repository.asked == 2)
-    assert feed.acknowledged == 1
-    assert account(engine.health) == (4, 2, 2)
-    feed.goes_on.set()
-    repository.may.release()
-    repository.may.release()
+    await until(lambda: feed.asked == 4 and repository.asked == 2)
+    await idle()
+    assert (feed.asked, feed.acknowledged) == (4, 1)
+    assert account(engine.health) == (8, 2, 6)
+    for _ in range(4):
+        repository.may.release()
     await running
-    assert (feed.acknowledged, account(engine.health)) == (3, (6, 6, 0))
+    assert (feed.acknowledged, account(engine.health)) == (5, (10, 10, 0))
     assert engine.health.mode is Mode.ENDED
 
 
@@ -139,7 +140,7 @@ async def test_what_was_read_ahead_is_in_flight_when_the_engine_is_stopped() -> 
     repository, feed = Slow(), Hasty()
     engine = Engine(repository, feed)
     running = asyncio.ensure_future(engine.run())
-    await until(lambda: feed.asked == 2 and repository.asked == 1)
+    await until(lambda: feed.asked == 3 and repository.asked == 1)
     await idle()
     running.cancel()
     await asyncio.wait([running])

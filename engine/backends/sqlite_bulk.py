@@ -8,9 +8,9 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-_SLABS: Final = (512, 64)
-"""Rows per statement. The interpreter is free for other threads once a statement, not once a
-row; a statement of any other length would have to be compiled first."""
+_SLABS: Final = (2048, 1024, 512, 256, 128, 64, 32)
+"""Rows per statement. Whenever SQLite has done one, its thread has to wait until the others let
+it go on: up to 5 ms. A statement of any other length would have to be compiled first."""
 
 _WIDTHS: Final = {
     "batches": 10,
