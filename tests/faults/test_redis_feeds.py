@@ -306,6 +306,21 @@ async def test_entries_trimmed_unread_are_reported_once(
         assert len(feed.notices) <= 3
 
 
+async def test_more_that_is_trimmed_unread_is_told_once_each(
+    redis_server: PrivateRedis, producer: redis.Redis
+) -> None:
+    add(producer, EVENTS[:1])
+    async with aclosing(await open_feed(redis_server.url)) as feed:
+        await gathered(feed, 1)
+        await feed.acknowledge()
+        for more, lost in ((5, 5), (3, 8), (0, 8)):
+            add(producer, EVENTS[:more])
+            producer.xtrim(KEY, maxlen=0, approximate=False)
+            assert await feed.read() is None
+            assert feed.lost == lost
+        assert [notice.split()[1] for notice in feed.notices] == ["5", "3"]
+
+
 async def test_a_removed_stream_is_read_from_its_beginning(
     redis_server: PrivateRedis, producer: redis.Redis
 ) -> None:
