@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -71,6 +71,16 @@ def one_node(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Redis:
     """
     options = _options(url, answer_seconds)
     return Redis.from_url(url, single_connection_client=False, **options)
+
+
+async def drop_connections(client: Client) -> None:
+    """Let go of pooled connections: after a failover they still lead to the old master.
+
+    A cluster's client looks up its nodes by itself.
+    """
+    if isinstance(client, Redis):
+        with suppress(failures.RedisError, OSError):
+            await client.connection_pool.disconnect()
 
 
 def _options(url: str, answer_seconds: float) -> dict[str, Any]:

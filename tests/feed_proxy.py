@@ -13,12 +13,14 @@ class FeedProxy:
 
     `swallow_reply_to` names a command of which the next reply, and everything after it on the
     same connection, gets lost. `silent` lets nothing through any more, in either direction.
+    `server_port` is where new connections lead to.
     """
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
         self.swallow_reply_to: bytes | None = None
         self.silent = False
+        self.server_port = self._parts.port
         self._serving: set[asyncio.Task[None]] = set()
         self._ways: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -45,7 +47,7 @@ class FeedProxy:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
-        up, to_server = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        up, to_server = await asyncio.open_connection(self._parts.hostname, self.server_port)
         connection = _Connection(self)
         ways = [
             asyncio.create_task(connection.requests(down, to_server)),

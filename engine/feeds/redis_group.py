@@ -16,13 +16,12 @@ import msgspec
 import redis.exceptions as failures
 
 from engine.feeds.redis_entries import Entry
-from engine.redis_access import Client
+from engine.redis_access import Client, drop_connections
 
 BEGINNING: Final = b"0"
 _ACKNOWLEDGED_AT_ONCE: Final = 5000
 _CLAIMED_AT_ONCE: Final = 1000
 _RAW: Final = ("XREADGROUP", "XAUTOCLAIM", "XPENDING", "XINFO STREAM", "XINFO GROUPS", "XCLAIM")
-_GONE: Final = ("NOGROUP", "UNBLOCKED")
 
 
 class Consumer(NamedTuple):
@@ -153,6 +152,10 @@ class Group:
             return None
         return _gap(read, stream, last, first or newest)
 
+    async def drop_connections(self) -> None:
+        """Connect anew from now on."""
+        await drop_connections(self._client)
+
     async def aclose(self) -> None:
         """Disconnect."""
         await self._client.aclose()
@@ -184,7 +187,12 @@ def unique_name() -> str:
 
 def is_gone(error: failures.ResponseError) -> bool:
     """Whether an error says that the stream or its group has been removed."""
-    return str(error).startswith(_GONE)
+    return str(error).startswith("NOGROUP")
+
+
+def is_interrupted(error: failures.ResponseError) -> bool:
+    """Whether an error only says that the server has ended the waiting, as in a failover."""
+    return str(error).startswith("UNBLOCKED")
 
 
 def order(entry_id: bytes) -> tuple[int, int]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
+
+import redis.exceptions as failures
 
 from engine.clock import Clock
 from engine.feeds.notices import Notices
@@ -49,7 +52,8 @@ class Lookout:
                     "processes of one name do the same work twice: give each its own"
                 )
             elif not one.pending and one.idle_seconds > _FORGOTTEN_SECONDS:
-                await self._group.forget(one.name)
+                with suppress(failures.NoPermissionError):  # it is only tidier without them
+                    await self._group.forget(one.name)
 
     async def look_for_unread(self) -> None:
         """Report what was trimmed before anybody read it; each entry once."""

@@ -14,7 +14,14 @@ from engine.errors import FeedUnavailable, FeedUnreachable
 from engine.feeds.port import Sink
 from engine.feeds.redis_entries import FIELD
 from engine.feeds.redis_outage import Outage
-from engine.redis_access import ANSWER_SECONDS, Client, explained, one_node, open_redis
+from engine.redis_access import (
+    ANSWER_SECONDS,
+    Client,
+    drop_connections,
+    explained,
+    one_node,
+    open_redis,
+)
 
 _SENT_AT_ONCE: Final = 500
 
@@ -129,6 +136,7 @@ class RedisSink(Sink):
                     raise refused[0][1]
         except FeedUnreachable as error:
             self.repeated += unanswered
+            await drop_connections(self._client)
             await self._outage.wait(error)
             return piece
         except failures.ResponseError as error:

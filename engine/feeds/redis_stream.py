@@ -18,7 +18,7 @@ from engine.clock import Clock, SystemClock
 from engine.errors import FeedUnavailable, FeedUnreachable, SettingsError
 from engine.feeds.port import CHUNK_SIZE, Envelope, Feed
 from engine.feeds.redis_entries import Entry, envelope_of
-from engine.feeds.redis_group import BEGINNING, Group, is_gone, unique_name
+from engine.feeds.redis_group import BEGINNING, Group, is_gone, is_interrupted, unique_name
 from engine.feeds.redis_lookout import Lookout
 from engine.feeds.redis_outage import Outage
 from engine.redis_access import explained, open_redis
@@ -213,13 +213,12 @@ class RedisStreamFeed(Feed):
                     chunk = await self._next_or_anew()
             except FeedUnreachable as error:
                 self._doubt()
+                await self._group.drop_connections()
                 await self._outage.wait(error)
             except asyncio.CancelledError:
                 self._doubt()
                 raise
             else:
-                if (seconds := self._outage.over()) is not None:
-                    self._lookout.back(seconds)
                 if chunk != []:
                     return chunk
         return None
@@ -233,10 +232,12 @@ class RedisStreamFeed(Feed):
         try:
             return await self._next()
         except failures.ResponseError as error:
+            self._own_after = BEGINNING
+            if is_interrupted(error):
+                return []
             if not is_gone(error):
                 raise
             await self._group.create()
-            self._own_after = BEGINNING
             self._lookout.reset()
             return []
 
@@ -249,6 +250,7 @@ class RedisStreamFeed(Feed):
             return await self._next_own(self._own_after)
         await self._lookout.look_for_unread()
         entries = await self._group.new(self._count, self._block_seconds if self._follow else None)
+        self._note_answer()
         if entries:
             self._lookout.look_at_ids(entries)
             return self._hand_over(entries, {})
@@ -268,10 +270,17 @@ class RedisStreamFeed(Feed):
             len(pending),
         )
         entries = await self._group.own(after, max(1, count))
+        self._note_answer()
         self._own_after = entries[-1][0] if entries else pending[-1][0]
         known = self._handed.union(self._done)
         left = [entry for entry in entries if entry[0] not in known]
         return self._hand_over(left, dict(pending))
+
+    def _note_answer(self) -> None:
+        """End an outage: a server that only answers questions may still refuse to be read."""
+        seconds = self._outage.over()
+        if seconds is not None:
+            self._lookout.back(seconds)
 
     def _hand_over(
         self, entries: Sequence[Entry], deliveries: Mapping[bytes, int]
