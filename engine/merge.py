@@ -7,7 +7,7 @@ back what has changed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -77,7 +77,7 @@ class Touched:
     kept results of those and of essays that a batch may not know yet, and `uploads`.
     """
 
-    def __init__(self, batches: dict[str, KnownBatch]) -> None:
+    def __init__(self, batches: Mapping[str, KnownBatch]) -> None:
         self.batches = batches
         self.steps: dict[Slot, StepFact] = {}
         self.homes: dict[str, list[str]] = {}

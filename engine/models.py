@@ -103,6 +103,9 @@ class BatchFact(msgspec.Struct, frozen=True, gc=False):
 
 Fact: TypeAlias = StepFact | EssaysFact | RegistrationFact | PhaseFact | BatchFact
 
+NOT_OUTCOMES: Final = frozenset({"started", "skipped", "reported"})
+"""Statuses of phase facts that are not about how the phase ended."""
+
 CONTENT: Final = frozenset({"provisioned", "rejected"})
 """Facts about single uploads; they are counted, not listed."""
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from engine.models import SUCCESSFUL, WITH_FAILURES, BatchRecord, Milestone
+from engine.models import NOT_OUTCOMES, SUCCESSFUL, WITH_FAILURES, BatchRecord, Milestone
 
 
 class StepCounts(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +68,6 @@ _CLIENT_STATUS: Final = {
     "content_ingestion_failed": "failed",
     "cancelled": "cancelled",
 }
-NOT_OUTCOMES: Final = frozenset({"started", "skipped", "reported"})
 
 
 def newest(milestones: Iterable[Milestone]) -> Milestone | None:

@@ -8,8 +8,10 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, settings
+from servers import database_of
 
 from engine.backends.mock import MockBatchStateRepository
+from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.clock import Clock
 from engine.repository import BatchStateRepository
@@ -31,7 +33,15 @@ async def open_sqlite(directory: Path, clock: Clock | None = None) -> BatchState
     return await SqliteBatchStateRepository.open(directory / "repository.db", clock)
 
 
-BACKENDS: dict[str, OpenRepository] = {"mock": open_mock, "sqlite": open_sqlite}
+async def open_postgres(directory: Path, clock: Clock | None = None) -> BatchStateRepository:
+    return await PostgresBatchStateRepository.open(await database_of(directory), clock)
+
+
+BACKENDS: dict[str, OpenRepository] = {
+    "mock": open_mock,
+    "sqlite": open_sqlite,
+    "postgres": open_postgres,
+}
 
 
 @pytest.fixture(params=BACKENDS, scope="session")

@@ -1,0 +1,246 @@
+"""The rows that one chunk of facts touches: loaded before the merge, written back after it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from engine.backends.postgres_known import (
+    Batch,
+    Known,
+    aware,
+    columns_of,
+    optional,
+    original,
+    step_from,
+    stored,
+)
+from engine.backends.postgres_phases import publish_outcomes
+from engine.backends.postgres_session import Connection
+from engine.backends.postgres_tables import (
+    BATCHES,
+    COUNTERS,
+    ESSAYS,
+    HOMELESS,
+    MILESTONES,
+    STEPS,
+    UPLOADS,
+    Row,
+    insert,
+    upsert,
+)
+from engine.merge import Identity, KnownBatch, Touched
+from engine.models import (
+    CONTENT,
+    BatchFact,
+    EssaysFact,
+    Fact,
+    Homeless,
+    RegistrationFact,
+    StepFact,
+)
+
+
+class Rows(Touched):
+    """What the database knows of everything that a chunk is about, and what became of it."""
+
+    def __init__(self, connection: Connection, known: Known) -> None:
+        super().__init__(known.batches)
+        self._connection = connection
+        self._known = known
+        self._before: dict[str, tuple[Row, dict[str, list[int]]]] = {}
+        self._masks: dict[str, dict[str, int]] = {}
+
+    async def load(self, facts: Sequence[Fact]) -> None:
+        """Load what the facts are about."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        homeless: set[str] = set()
+        for fact in facts:
+            if type(fact) is StepFact:
+                if fact.batch_id:
+                    wanted[fact.batch_id].add(fact.essay_id)
+                else:
+                    homeless.add(fact.essay_id)
+            elif isinstance(fact, EssaysFact | RegistrationFact):
+                wanted[fact.batch_id].update(fact.essay_ids)
+            else:
+                wanted[fact.batch_id].update(())
+        if homeless:
+            await self._load_homes(homeless, wanted)
+        new = await self._known.load_batches(self._connection, wanted)
+        await self._known.load_essays(self._connection, wanted)
+        for batch_id, essay_ids in wanted.items():
+            batch = self._known.batches[batch_id]
+            self._masks[batch.key] = batch.masks
+            columns = () if batch_id in new else _columns(batch)
+            self._before[batch_id] = (columns, batch.record.copy().counts)
+            homeless |= essay_ids - batch.essays.keys()
+        if homeless:
+            await self._load_homeless(homeless)
+        await self._load_steps(facts)
+        await self._load_uploads(facts)
+
+    def key_for(self, batch: KnownBatch, essay_id: str) -> tuple[str, str]:
+        """Return the key of an essay that the database does not have."""
+        return batch.key, stored(essay_id)
+
+    async def _load_homes(self, essay_ids: Iterable[str], wanted: dict[str, set[str]]) -> None:
+        """Find the batches of essays whose results name none."""
+        self.homes = {essay_id: [] for essay_id in essay_ids}
+        sql = "SELECT essay_id, batch_id FROM bcs.essays WHERE essay_id = ANY($1::text[])"
+        for row in await self._connection.fetch(sql, list(map(stored, essay_ids))):
+            essay_id, batch_id = map(original, row)
+            self.homes[essay_id].append(batch_id)
+            wanted[batch_id].add(essay_id)
+
+    async def _load_homeless(self, essay_ids: Iterable[str]) -> None:
+        """Load kept results of essays that get one more, or that a batch may not know yet."""
+        sql = "SELECT * FROM bcs.homeless_steps WHERE essay_id = ANY($1::text[])"
+        for row in await self._connection.fetch(sql, list(map(stored, essay_ids))):
+            essay_id, step = original(row[0]), original(row[1])
+            self.homeless[essay_id][step] = Homeless(
+                step_from("", essay_id, step, row[2:7]),
+                aware(row[7]),
+                optional(row[8]),
+                optional(row[9]),
+            )
+
+    async def _load_steps(self, facts: Iterable[Fact]) -> None:
+        """Load the results that the chunk may replace."""
+        wanted: set[tuple[str, str, str]] = set()
+        batches, bit = self._known.batches, self._known.bit
+        for fact in facts:
+            if type(fact) is not StepFact:
+                continue
+            homes = (fact.batch_id,) if fact.batch_id else self.homes[fact.essay_id]
+            for batch_id in homes:
+                batch = batches[batch_id]
+                essay_id = stored(fact.essay_id)
+                if batch.masks.get(essay_id, 0) & bit(fact.step):
+                    wanted.add((batch.key, essay_id, stored(fact.step)))
+        if wanted:
+            for row in await self._connection.fetch(_STEPS, *columns_of(sorted(wanted))):
+                step = original(row[2])
+                self.steps[(row[0], row[1]), step] = step_from("", "", step, row[3:])
+
+    async def _load_uploads(self, facts: Iterable[Fact]) -> None:
+        """Load which of the uploads have been counted."""
+        wanted = {
+            (self.batches[fact.batch_id].key, fact.status, stored(fact.value))
+            for fact in facts
+            if isinstance(fact, BatchFact) and fact.status in CONTENT
+        }
+        if wanted:
+            for key, status, value in await self._connection.fetch(
+                _UPLOADS, *columns_of([*wanted])
+            ):
+                self.uploads.add((key, status, original(value)))
+
+    async def write(self) -> None:
+        """Write what the merge has changed."""
+        connection = self._connection
+        await self._write_essays()
+        await self._write_steps()
+        uploads = [(key, status, stored(value)) for key, status, value in self.new_uploads]
+        await insert(connection, UPLOADS, uploads)
+        await upsert(connection, MILESTONES, [*map(self._milestone_row, self.changed_marks)])
+        await upsert(connection, HOMELESS, [*map(self._homeless_row, self.changed_homeless)])
+        await self._write_batches()
+        records = {batch_id: self.batches[batch_id].record for batch_id, _ in self.changed_marks}
+        await publish_outcomes(connection, records, self.changed_marks)
+
+    async def _write_essays(self) -> None:
+        new: list[Row] = []
+        changed: list[Row] = []
+        for essay in self.changed_essays.values():
+            masks = self._masks[essay.batch_key]
+            known = masks.setdefault(essay.key[1], -1)
+            if known < 0:
+                masks[essay.key[1]] = 0
+            rows = new if known < 0 else changed
+            rows.append((*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at))
+        new.sort()
+        await insert(self._connection, ESSAYS, new)
+        await upsert(self._connection, ESSAYS, changed)
+
+    async def _write_steps(self) -> None:
+        new: list[Row] = []
+        changed: list[Row] = []
+        for ((key, essay_id), step), fact in self.changed_steps.items():
+            masks = self._masks[key]
+            mask, bit = masks[essay_id], self._known.bit(step)
+            row = (key, essay_id, stored(step), *_result(fact))
+            if mask & bit:
+                changed.append(row)
+            else:
+                masks[essay_id] = mask | bit
+                new.append(row)
+        new.sort()
+        await insert(self._connection, STEPS, new)
+        await upsert(self._connection, STEPS, changed)
+
+    async def _write_batches(self) -> None:
+        batches: list[Row] = []
+        counters: list[Row] = []
+        for batch_id, (columns, counts) in self._before.items():
+            batch = self._known.batches[batch_id]
+            if _columns(batch) != columns:
+                batches.append(_columns(batch))
+            for step, pair in batch.record.counts.items():
+                if counts.get(step) != pair:
+                    counters.append((batch.key, stored(step), *pair))
+        await upsert(self._connection, COUNTERS, counters)
+        await upsert(self._connection, BATCHES, batches)
+
+    def _homeless_row(self, place: tuple[str, str]) -> Row:
+        essay_id, step = place
+        kept = self.homeless[essay_id][step]
+        times = (kept.earliest, kept.first, kept.last)
+        return (stored(essay_id), stored(step), *_result(kept.fact), *times)
+
+    def _milestone_row(self, place: tuple[str, Identity]) -> Row:
+        batch = self.batches[place[0]]
+        mark = batch.record.milestones[place[1]]
+        return (batch.key, *map(stored, mark.identity), mark.time)
+
+
+# OFFSET 0 keeps the planner from reading a whole table where a chunk names many rows.
+_STEPS: Final = """
+SELECT step.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (batch_id, essay_id, step)
+CROSS JOIN LATERAL (
+    SELECT batch_id, essay_id, step, outcome, happened_at, event_id, detail, metadata
+    FROM bcs.essay_steps AS found
+    WHERE found.batch_id = wanted.batch_id AND found.essay_id = wanted.essay_id
+        AND found.step = wanted.step OFFSET 0
+) AS step
+"""
+
+_UPLOADS: Final = """
+SELECT upload.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (batch_id, status, value)
+CROSS JOIN LATERAL (
+    SELECT batch_id, status, value FROM bcs.uploads AS found
+    WHERE found.batch_id = wanted.batch_id AND found.status = wanted.status
+        AND found.value = wanted.value OFFSET 0
+) AS upload
+"""
+
+
+def _result(fact: StepFact) -> Row:
+    return fact.outcome, fact.time, stored(fact.event_id), fact.detail, stored(fact.metadata)
+
+
+def _columns(batch: Batch) -> Row:
+    """Return the row of a batch."""
+    record = batch.record
+    return (
+        batch.key,
+        record.expected,
+        record.seen,
+        stored(record.owner),
+        record.owner_at,
+        record.first_at,
+        record.last_at,
+        record.provisioned,
+        record.rejected,
+    )
