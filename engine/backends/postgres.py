@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Self, TypeVar
 
+from engine.backends.postgres_chunk import record_chunk
 from engine.backends.postgres_known import Known
 from engine.backends.postgres_reads import (
     read_batch,
@@ -19,7 +20,6 @@ from engine.backends.postgres_reads import (
     read_records,
     write_letters,
 )
-from engine.backends.postgres_rows import Rows
 from engine.backends.postgres_schema import check_schema
 from engine.backends.postgres_session import (
     ANSWER_SECONDS,
@@ -30,7 +30,6 @@ from engine.backends.postgres_session import (
 )
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryUnavailable
-from engine.merge import Merge
 from engine.models import BatchRecord, EssayState, Fact
 from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
 
@@ -98,11 +97,7 @@ class PostgresBatchStateRepository(BatchStateRepository):
         """Merge a chunk inside an open transaction."""
         known, self._known = self._known, Known()
         known.refresh(await connection.fetchval(_NEXT_VERSION))
-        rows = Rows(connection, known)
-        await rows.load(facts)
-        recorded = Merge(rows).apply(facts)
-        await rows.write()
-        return recorded, known
+        return await record_chunk(connection, known, facts), known
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

@@ -33,7 +33,7 @@ class Known:
 
     def __init__(self) -> None:
         self._version = -1
-        self._bits: dict[str, int] = {}
+        self._steps: dict[str, tuple[int, str]] = {}
         self.batches: dict[str, Batch] = {}
 
     def refresh(self, version: int) -> None:
@@ -46,12 +46,12 @@ class Known:
             oldest = self.batches.pop(next(iter(self.batches)))
             essays -= len(oldest.essays)
 
-    def bit(self, step: str) -> int:
-        """Return the bit that stands for a step in a mask."""
-        bit = self._bits.get(step)
-        if bit is None:
-            bit = self._bits[step] = 1 << len(self._bits)
-        return bit
+    def step(self, step: str) -> tuple[int, str]:
+        """Return the bit that stands for a step in a mask, and its name as it is stored."""
+        found = self._steps.get(step)
+        if found is None:
+            found = self._steps[step] = (1 << len(self._steps), stored(step))
+        return found
 
     async def load_batches(self, connection: Connection, batch_ids: Iterable[str]) -> set[str]:
         """Make batches known; return those that are not in the database yet."""
@@ -85,7 +85,7 @@ class Known:
             batch.essays[essay_id] = KnownEssay(
                 (row[0], row[1]), row[0], essay_id, aware(row[2]), original(row[3]), aware(row[4])
             )
-            batch.masks[row[1]] = sum(self.bit(original(step)) for step in row[5])
+            batch.masks[essay_id] = sum(self.step(original(step))[0] for step in row[5])
 
 
 # OFFSET 0 keeps the planner from reading a whole table where a chunk names many rows.

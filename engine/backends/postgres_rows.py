@@ -42,6 +42,16 @@ from engine.models import (
 )
 
 
+class Part:
+    """Rows of essays and steps that go to the database together."""
+
+    def __init__(self) -> None:
+        self.new_essays: list[Row] = []
+        self.changed_essays: list[Row] = []
+        self.new_steps: list[Row] = []
+        self.changed_steps: list[Row] = []
+
+
 class Rows(Touched):
     """What the database knows of everything that a chunk is about, and what became of it."""
 
@@ -109,16 +119,16 @@ class Rows(Touched):
     async def _load_steps(self, facts: Iterable[Fact]) -> None:
         """Load the results that the chunk may replace."""
         wanted: set[tuple[str, str, str]] = set()
-        batches, bit = self._known.batches, self._known.bit
+        batches, known_step = self._known.batches, self._known.step
         for fact in facts:
             if type(fact) is not StepFact:
                 continue
             homes = (fact.batch_id,) if fact.batch_id else self.homes[fact.essay_id]
             for batch_id in homes:
                 batch = batches[batch_id]
-                essay_id = stored(fact.essay_id)
-                if batch.masks.get(essay_id, 0) & bit(fact.step):
-                    wanted.add((batch.key, essay_id, stored(fact.step)))
+                bit, name = known_step(fact.step)
+                if batch.masks.get(fact.essay_id, 0) & bit:
+                    wanted.add((batch.key, stored(fact.essay_id), name))
         if wanted:
             for row in await self._connection.fetch(_STEPS, *columns_of(sorted(wanted))):
                 step = original(row[2])
@@ -137,50 +147,51 @@ class Rows(Touched):
             ):
                 self.uploads.add((key, status, original(value)))
 
-    async def write(self) -> None:
-        """Write what the merge has changed."""
+    def take(self) -> Part:
+        """Return what the merge has changed in essays and steps since this was last asked."""
+        part = Part()
+        for essay in self.changed_essays.values():
+            masks = self._masks[essay.batch_key]
+            row = (*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at)
+            if essay.essay_id in masks:
+                part.changed_essays.append(row)
+            else:
+                masks[essay.essay_id] = 0
+                part.new_essays.append(row)
+        known_step = self._known.step
+        for ((key, essay_key), step), fact in self.changed_steps.items():
+            masks = self._masks[key]
+            mask, (bit, name) = masks[fact.essay_id], known_step(step)
+            row = (key, essay_key, name, *_result(fact))
+            if mask & bit:
+                part.changed_steps.append(row)
+            else:
+                masks[fact.essay_id] = mask | bit
+                part.new_steps.append(row)
+        part.new_essays.sort()
+        part.new_steps.sort()
+        self.changed_essays, self.changed_steps = {}, {}
+        return part
+
+    async def write(self, part: Part) -> None:
+        """Write essays and steps."""
+        await insert(self._connection, ESSAYS, part.new_essays)
+        await upsert(self._connection, ESSAYS, part.changed_essays)
+        await insert(self._connection, STEPS, part.new_steps)
+        await upsert(self._connection, STEPS, part.changed_steps)
+
+    async def write_batches(self) -> None:
+        """Write everything else that the merge has changed."""
         connection = self._connection
-        await self._write_essays()
-        await self._write_steps()
         uploads = [(key, status, stored(value)) for key, status, value in self.new_uploads]
         await insert(connection, UPLOADS, uploads)
         await upsert(connection, MILESTONES, [*map(self._milestone_row, self.changed_marks)])
         await upsert(connection, HOMELESS, [*map(self._homeless_row, self.changed_homeless)])
-        await self._write_batches()
+        await self._write_records()
         records = {batch_id: self.batches[batch_id].record for batch_id, _ in self.changed_marks}
         await publish_outcomes(connection, records, self.changed_marks)
 
-    async def _write_essays(self) -> None:
-        new: list[Row] = []
-        changed: list[Row] = []
-        for essay in self.changed_essays.values():
-            masks = self._masks[essay.batch_key]
-            known = masks.setdefault(essay.key[1], -1)
-            if known < 0:
-                masks[essay.key[1]] = 0
-            rows = new if known < 0 else changed
-            rows.append((*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at))
-        new.sort()
-        await insert(self._connection, ESSAYS, new)
-        await upsert(self._connection, ESSAYS, changed)
-
-    async def _write_steps(self) -> None:
-        new: list[Row] = []
-        changed: list[Row] = []
-        for ((key, essay_id), step), fact in self.changed_steps.items():
-            masks = self._masks[key]
-            mask, bit = masks[essay_id], self._known.bit(step)
-            row = (key, essay_id, stored(step), *_result(fact))
-            if mask & bit:
-                changed.append(row)
-            else:
-                masks[essay_id] = mask | bit
-                new.append(row)
-        new.sort()
-        await insert(self._connection, STEPS, new)
-        await upsert(self._connection, STEPS, changed)
-
-    async def _write_batches(self) -> None:
+    async def _write_records(self) -> None:
         batches: list[Row] = []
         counters: list[Row] = []
         for batch_id, (columns, counts) in self._before.items():
