@@ -86,6 +86,23 @@ def _ends(end: Milestone, opening: Milestone, openings: Iterable[Milestone]) -> 
     return end.when >= opening.when
 
 
+def _outcome(ends: Iterable[Milestone]) -> Milestone | None:
+    """Return the newest of the ends of a phase.
+
+    Existing services store `failed` for every outcome but full success, when they hear of it:
+    that says less than what is known of an outcome which is no full success, and never undoes it.
+    """
+    known = list(ends)
+    last = newest(known)
+    if last is None or last.status != "failed":
+        return last
+    told = newest(mark for mark in known if mark.status not in _STORED)
+    return last if told is None or told.status == SUCCESSFUL else told
+
+
+_STORED: Final = NOT_OUTCOMES | {"failed"}
+
+
 class _PhaseState(NamedTuple):
     status: str | None
     started_at: datetime | None
@@ -95,14 +112,14 @@ class _PhaseState(NamedTuple):
 
 def _phase_state(marks: Sequence[Milestone]) -> _PhaseState:
     """Tell where a phase stands from what is known about it: about its newest run, if several."""
-    outcome = newest(mark for mark in marks if mark.status not in NOT_OUTCOMES)
+    outcome = _outcome(mark for mark in marks if mark.status not in NOT_OUTCOMES)
     ends = [mark for mark in marks if mark.status not in ("started", "reported")]
     starts = [mark for mark in marks if mark.status == "started"]
     start = newest(starts)
     if start is not None:
         ends = [mark for mark in ends if _ends(mark, start, starts)]
         start = min((mark for mark in starts if mark.run == start.run), key=lambda mark: mark.when)
-    end = newest(ends)
+    end = _outcome(ends)
     skipped = any(mark.status == "skipped" for mark in marks)
     return _PhaseState(
         outcome.status if outcome else "skipped" if skipped else None,

@@ -320,6 +320,26 @@ FIRST = [phase("nlp", "started", 1), phase("nlp", PARTIAL, 2)]
 AGAIN = phase("nlp", "started", 5, "r2")
 
 
+@pytest.mark.parametrize("known", ["completed_with_failures", "failed_critically", "cancelled"])
+def test_a_stored_failure_says_less_than_a_known_outcome(known: str) -> None:
+    told, stored = phase("nlp", known, 5), phase("nlp", "failed", 6, "")
+    counts = counts_of(summary(told, stored), "nlp")
+    assert (counts.phase_status, counts.ended_at) == (known, told.time)
+    assert summary(told, stored).status == summary(told).status
+
+
+def test_a_stored_failure_after_a_full_success_is_another_outcome() -> None:
+    success, stored = phase("nlp", "completed_successfully", 5), phase("nlp", "failed", 6, "")
+    assert counts_of(summary(success, stored), "nlp").phase_status == "failed"
+
+
+def test_a_stored_failure_ends_a_run_of_which_nothing_else_is_known() -> None:
+    first = [phase("nlp", "started", 1), phase("nlp", "completed_with_failures", 5)]
+    second = [phase("nlp", "started", 10, "r2"), phase("nlp", "failed", 20, "")]
+    counts = counts_of(summary(*first, *second), "nlp")
+    assert (counts.running, counts.ended_at) == (False, second[1].time)
+
+
 def test_a_phase_that_was_started_again_is_running() -> None:
     counts = counts_of(summary(*FIRST, AGAIN, nlp=(3, 0)), "nlp")
     assert (counts.running, counts.pending, counts.started_at, counts.ended_at) == (
