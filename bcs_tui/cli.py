@@ -26,6 +26,7 @@ from bcs_tui.commands import (
     info,
     ingest,
     ls,
+    migrate,
     plan,
     publish,
     replay,
@@ -44,7 +45,8 @@ from engine import (
 )
 
 _COMMANDS: Final = (
-    demo, replay, watch, ingest, ls, show, essays, dead_letters, plan, publish, info, completion
+    demo, replay, watch, ingest, ls, show, essays, dead_letters, plan, publish, migrate, info,
+    completion
 )  # fmt: skip
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (

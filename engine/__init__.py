@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from engine.models import PhaseFact as PhaseFact
     from engine.models import RegistrationFact as RegistrationFact
     from engine.models import StepFact as StepFact
+    from engine.opening import migrate as migrate
     from engine.opening import open_engine as open_engine
     from engine.opening import open_live_feed as open_live_feed
     from engine.opening import open_repository as open_repository
@@ -103,7 +104,7 @@ _HOMES = {
     "engine.feeds.stdin": "StdinFeed",
     "engine.models": "BatchFact BatchRecord EssayState EssaysFact OUTCOME_NAMES Outcome PhaseFact "
     "RegistrationFact StepFact",
-    "engine.opening": "open_engine open_live_feed open_repository open_sink",
+    "engine.opening": "migrate open_engine open_live_feed open_repository open_sink",
     "engine.pipelines": "Planned dependencies phases_of remaining",
     "engine.places": "config_path",
     "engine.repository": "BatchStateRepository DeadLetter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from engine.clock import Clock
 from engine.engine import Engine
@@ -17,6 +17,8 @@ STREAM: Final = "redis-stream:"
 CHANNEL: Final = "redis-pubsub:"
 _EVENTS: Final = "bcs:events"
 _NO_PLACE: Final = "is no live feed; name redis-stream:KEY or redis-pubsub:CHANNEL"
+if TYPE_CHECKING:
+    from engine.backends.postgres_schema import Migration
 
 
 @asynccontextmanager
@@ -157,3 +159,17 @@ async def open_sink(settings: Settings, sink: str, *, most_entries: int | None =
         key = sink.removeprefix(STREAM) or _EVENTS
         return await RedisSink.to_stream(url, key, most_entries=most_entries)
     return await RedisSink.to_channel(url, sink.removeprefix(CHANNEL) or _EVENTS)
+
+
+async def migrate(settings: Settings) -> Migration:
+    """Create the schema of the database that the settings name, or bring it up to date.
+
+    Raises:
+        SettingsError: No database is named, or its schema is newer than this version.
+        RepositoryError: The database cannot be reached, or refuses.
+    """
+    if settings.DATABASE_URL is None:
+        raise SettingsError("no database; set BCS_DATABASE_URL to a URL postgresql://...")
+    from engine.backends.postgres_schema import migrate as migrate_database
+
+    return await migrate_database(settings.DATABASE_URL.get_secret_value())

@@ -411,6 +411,7 @@ def test_an_unknown_batch(run: Run, one_batch: str) -> None:
         (("demo",), 2, "needs a terminal"),
         (("replay",), 2, "needs a terminal"),
         (("watch", "--backend", "mock"), 2, "nothing to watch"),
+        (("migrate",), 2, "no database; set BCS_DATABASE_URL"),
         (("ls", "--redis-url", "redi://:CANARY-7f3a@h"), 2, "BCS_REDIS_URL: not a URL"),
     ],
 )
@@ -510,7 +511,7 @@ def test_an_unknown_sample() -> None:
 
 VERBS = [
     "demo", "replay", "watch", "ingest", "ls", "show", "essays", "dead-letters", "plan", "publish",
-    "info", "completion",
+    "migrate", "info", "completion",
 ]  # fmt: skip
 
 
