@@ -72,8 +72,15 @@ async def run_in(url: str, sql: str, *arguments: Any) -> list[asyncpg.Record]:
     """Run one statement in a database, on a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
-        if not arguments:
-            return await connection.fetch(sql)
         return await connection.fetch(sql, *arguments)
+    finally:
+        await connection.close()
+
+
+async def run_script(url: str, sql: str) -> None:
+    """Run several statements in a database, on a connection of their own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(sql)
     finally:
         await connection.close()

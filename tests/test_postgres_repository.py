@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from envelopes import VECTORS
-from servers import administer, new_database, run_in
+from servers import administer, new_database, run_in, run_script
 
 from bcs_tui.cli import main
 from engine.backends import postgres_schema
@@ -312,6 +313,23 @@ async def test_what_was_rolled_back_is_not_known(
     assert list(recorded.news) == [True]
     assert (await repository.batch_record("b1")).counts == {"nlp": [1, 0]}
     assert (await repository.batch_record("b1")).seen == 2
+
+
+async def test_commits_are_durable_whatever_the_server_does_by_default(url: str) -> None:
+    await run_in(url, "ALTER DATABASE " + url.rsplit("/", 1)[1] + " SET synchronous_commit = off")
+    await run_script(
+        url,
+        """
+        CREATE TABLE noted (setting text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO noted VALUES (current_setting('synchronous_commit')); RETURN NULL;
+        END $$;
+        CREATE TRIGGER note AFTER INSERT ON bcs.batches EXECUTE FUNCTION note();
+        """,
+    )
+    async with aclosing(await PostgresBatchStateRepository.open(url)) as repository:
+        await repository.record([EssaysFact("b1", ("e1",), START)])
+    assert await run_in(url, "SELECT setting FROM noted") == [("on",)]
 
 
 # Least privilege

@@ -33,7 +33,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.01
 READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 """A transaction that sees one moment of the database."""
 
-WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """A transaction whose statements see all that others have committed before each."""
 
 
