@@ -104,6 +104,41 @@ class Touched:
         return essay
 
 
+class Named:
+    """What a chunk names: the results and essays of each batch, results of none, uploads."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        self.results: dict[str, list[StepFact]] = defaultdict(list)
+        self.listed: dict[str, set[str]] = defaultdict(set)
+        self.homeless: list[StepFact] = []
+        self.uploads: list[BatchFact] = []
+        results = self.results
+        for fact in facts:
+            if type(fact) is StepFact:
+                if fact.batch_id:
+                    results[fact.batch_id].append(fact)
+                else:
+                    self.homeless.append(fact)
+            elif isinstance(fact, EssaysFact | RegistrationFact):
+                self.listed[fact.batch_id].update(fact.essay_ids)
+            else:
+                self.listed[fact.batch_id].update(())
+                if isinstance(fact, BatchFact) and fact.status in CONTENT:
+                    self.uploads.append(fact)
+
+    def batch_ids(self) -> list[str]:
+        """Return the batches, each once."""
+        return list(self.results | self.listed)
+
+    def missing(self, batch: KnownBatch) -> set[str]:
+        """Return the essays of a batch that are not among the known ones."""
+        batch_id, essays = batch.record.batch_id, batch.essays
+        missing = {
+            fact.essay_id for fact in self.results.get(batch_id, ()) if fact.essay_id not in essays
+        }
+        return missing | (self.listed.get(batch_id, set()) - essays.keys())
+
+
 class Merge:
     """Facts are taken one after the other, so that each is news or not by what was before."""
 

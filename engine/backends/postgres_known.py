@@ -68,14 +68,12 @@ class Known:
             self.batches[batch_id] = Batch(record or BatchRecord(batch_id), record is None)
         return {batch_id for batch_id in missing if batch_id not in records}
 
-    async def load_essays(self, connection: Connection, wanted: dict[str, set[str]]) -> None:
+    async def load_essays(
+        self, connection: Connection, wanted: Iterable[tuple[Batch, Iterable[str]]]
+    ) -> None:
         """Make those of the essays known that the database has."""
         missing = [
-            (batch.key, stored(essay_id))
-            for batch_id, essay_ids in wanted.items()
-            if not (batch := self.batches[batch_id]).complete
-            for essay_id in essay_ids
-            if essay_id not in batch.essays
+            (batch.key, stored(essay_id)) for batch, essay_ids in wanted for essay_id in essay_ids
         ]
         if not missing:
             return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from engine.backends.postgres_known import (
@@ -30,16 +29,8 @@ from engine.backends.postgres_tables import (
     insert,
     upsert,
 )
-from engine.merge import Identity, KnownBatch, Touched
-from engine.models import (
-    CONTENT,
-    BatchFact,
-    EssaysFact,
-    Fact,
-    Homeless,
-    RegistrationFact,
-    StepFact,
-)
+from engine.merge import Identity, KnownBatch, Named, Touched
+from engine.models import BatchFact, Fact, Homeless, StepFact
 
 
 class Part:
@@ -64,45 +55,41 @@ class Rows(Touched):
 
     async def load(self, facts: Sequence[Fact]) -> None:
         """Load what the facts are about."""
-        wanted: dict[str, set[str]] = defaultdict(set)
-        homeless: set[str] = set()
-        for fact in facts:
-            if type(fact) is StepFact:
-                if fact.batch_id:
-                    wanted[fact.batch_id].add(fact.essay_id)
-                else:
-                    homeless.add(fact.essay_id)
-            elif isinstance(fact, EssaysFact | RegistrationFact):
-                wanted[fact.batch_id].update(fact.essay_ids)
-            else:
-                wanted[fact.batch_id].update(())
-        if homeless:
-            await self._load_homes(homeless, wanted)
-        new = await self._known.load_batches(self._connection, wanted)
-        await self._known.load_essays(self._connection, wanted)
-        for batch_id, essay_ids in wanted.items():
-            batch = self._known.batches[batch_id]
+        named = Named(facts)
+        if named.homeless:
+            await self._load_homes(named)
+        batch_ids = named.batch_ids()
+        new = await self._known.load_batches(self._connection, batch_ids)
+        batches = [self._known.batches[batch_id] for batch_id in batch_ids]
+        await self._known.load_essays(
+            self._connection,
+            [(batch, named.missing(batch)) for batch in batches if not batch.complete],
+        )
+        homeless = {fact.essay_id for fact in named.homeless}
+        for batch in batches:
+            batch_id = batch.record.batch_id
             self._masks[batch.key] = batch.masks
             columns = () if batch_id in new else _columns(batch)
             self._before[batch_id] = (columns, batch.record.copy().counts)
-            homeless |= essay_ids - batch.essays.keys()
+            homeless |= named.missing(batch)
         if homeless:
             await self._load_homeless(homeless)
-        await self._load_steps(facts)
-        await self._load_uploads(facts)
+        await self._load_steps(named.results)
+        await self._load_uploads(named.uploads)
 
     def key_for(self, batch: KnownBatch, essay_id: str) -> tuple[str, str]:
         """Return the key of an essay that the database does not have."""
         return batch.key, stored(essay_id)
 
-    async def _load_homes(self, essay_ids: Iterable[str], wanted: dict[str, set[str]]) -> None:
+    async def _load_homes(self, named: Named) -> None:
         """Find the batches of essays whose results name none."""
-        self.homes = {essay_id: [] for essay_id in essay_ids}
+        self.homes = {fact.essay_id: [] for fact in named.homeless}
         sql = "SELECT essay_id, batch_id FROM bcs.essays WHERE essay_id = ANY($1::text[])"
-        for row in await self._connection.fetch(sql, list(map(stored, essay_ids))):
-            essay_id, batch_id = map(original, row)
-            self.homes[essay_id].append(batch_id)
-            wanted[batch_id].add(essay_id)
+        for row in await self._connection.fetch(sql, list(map(stored, self.homes))):
+            self.homes[original(row[0])].append(original(row[1]))
+        for fact in named.homeless:
+            for batch_id in self.homes[fact.essay_id]:
+                named.results[batch_id].append(fact)
 
     async def _load_homeless(self, essay_ids: Iterable[str]) -> None:
         """Load kept results of essays that get one more, or that a batch may not know yet."""
@@ -116,35 +103,32 @@ class Rows(Touched):
                 optional(row[9]),
             )
 
-    async def _load_steps(self, facts: Iterable[Fact]) -> None:
+    async def _load_steps(self, results: Mapping[str, Iterable[StepFact]]) -> None:
         """Load the results that the chunk may replace."""
         wanted: set[tuple[str, str, str]] = set()
-        batches, known_step = self._known.batches, self._known.step
-        for fact in facts:
-            if type(fact) is not StepFact:
-                continue
-            homes = (fact.batch_id,) if fact.batch_id else self.homes[fact.essay_id]
-            for batch_id in homes:
-                batch = batches[batch_id]
-                bit, name = known_step(fact.step)
-                if batch.masks.get(fact.essay_id, 0) & bit:
-                    wanted.add((batch.key, stored(fact.essay_id), name))
+        known_step = self._known.step
+        for batch_id, facts in results.items():
+            batch = self._known.batches[batch_id]
+            masks = batch.masks
+            for fact in facts:
+                mask = masks.get(fact.essay_id)
+                if mask:
+                    bit, name = known_step(fact.step)
+                    if mask & bit:
+                        wanted.add((batch.key, stored(fact.essay_id), name))
         if wanted:
             for row in await self._connection.fetch(_STEPS, *columns_of(sorted(wanted))):
                 step = original(row[2])
                 self.steps[(row[0], row[1]), step] = step_from("", "", step, row[3:])
 
-    async def _load_uploads(self, facts: Iterable[Fact]) -> None:
+    async def _load_uploads(self, facts: Iterable[BatchFact]) -> None:
         """Load which of the uploads have been counted."""
         wanted = {
-            (self.batches[fact.batch_id].key, fact.status, stored(fact.value))
-            for fact in facts
-            if isinstance(fact, BatchFact) and fact.status in CONTENT
+            (self.batches[fact.batch_id].key, fact.status, stored(fact.value)) for fact in facts
         }
         if wanted:
-            for key, status, value in await self._connection.fetch(
-                _UPLOADS, *columns_of([*wanted])
-            ):
+            found = await self._connection.fetch(_UPLOADS, *columns_of(sorted(wanted)))
+            for key, status, value in found:
                 self.uploads.add((key, status, original(value)))
 
     def take(self) -> Part:
@@ -196,11 +180,12 @@ class Rows(Touched):
         counters: list[Row] = []
         for batch_id, (columns, counts) in self._before.items():
             batch = self._known.batches[batch_id]
-            if _columns(batch) != columns:
-                batches.append(_columns(batch))
+            now = _columns(batch)
+            if now != columns:
+                batches.append(now)
             for step, pair in batch.record.counts.items():
                 if counts.get(step) != pair:
-                    counters.append((batch.key, stored(step), *pair))
+                    counters.append((batch.key, self._known.step(step)[1], *pair))
         await upsert(self._connection, COUNTERS, counters)
         await upsert(self._connection, BATCHES, batches)
 
