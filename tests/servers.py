@@ -19,7 +19,7 @@ _template: list[str] = []
 
 _EMPTY = """
 TRUNCATE bcs.batches, bcs.essays, bcs.essay_steps, bcs.counters, bcs.milestones, bcs.uploads,
-    bcs.homeless_steps, bcs.dead_letters, public.phase_completions RESTART IDENTITY
+    bcs.homeless_steps, bcs.dead_letters, bcs.versions, public.phase_completions RESTART IDENTITY
 """
 
 

@@ -598,3 +598,17 @@ async def test_a_dead_letter_is_kept_once_by_its_place_and_bytes(
     await repository.record_dead_letters([first, first])
     await repository.record_dead_letters([letter(1, reason="depth"), other])
     assert await repository.dead_letters() == [first, other]
+
+
+async def test_uploads_are_listed_once_each(repository: BatchStateRepository) -> None:
+    marks = [("provisioned", "u2"), ("rejected", "u1"), ("provisioned", "u1"), ("rejected", "u1")]
+    await repository.record([BatchFact("b1", status, value, "", at(1)) for status, value in marks])
+    listed_uploads = [("provisioned", "u1"), ("provisioned", "u2"), ("rejected", "u1")]
+    assert await repository.uploads("b1") == listed_uploads
+    assert await repository.uploads("nobody") == []
+
+
+async def test_nothing_waits_where_there_is_one_record(repository: BatchStateRepository) -> None:
+    await repository.record([result()])
+    await repository.settled()
+    assert (repository.is_provisional, repository.notices) == (False, [])

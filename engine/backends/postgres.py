@@ -18,6 +18,7 @@ from engine.backends.postgres_reads import (
     read_essays,
     read_letters,
     read_records,
+    read_uploads,
     write_letters,
 )
 from engine.backends.postgres_schema import check_schema
@@ -28,17 +29,18 @@ from engine.backends.postgres_session import (
     Connection,
     Sessions,
 )
+from engine.backends.postgres_versions import read_changed
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryUnavailable
 from engine.models import BatchRecord, EssayState, Fact
-from engine.repository import BatchColumns, BatchStateRepository, DeadLetter, Recorded
+from engine.repository import Archive, BatchColumns, DeadLetter, Recorded
 
 _T = TypeVar("_T")
 
 _NEXT_VERSION = "UPDATE bcs.ledger SET version = version + 1 RETURNING version"
 
 
-class PostgresBatchStateRepository(BatchStateRepository):
+class PostgresBatchStateRepository(Archive):
     """Keeps facts in PostgreSQL, with counters in the same transaction as the steps.
 
     Besides `RepositoryUnavailable` (away, full, read-only, too slow) every method may raise
@@ -96,8 +98,16 @@ class PostgresBatchStateRepository(BatchStateRepository):
     ) -> tuple[Recorded, Known]:
         """Merge a chunk inside an open transaction."""
         known, self._known = self._known, Known()
-        known.refresh(await connection.fetchval(_NEXT_VERSION))
-        return await record_chunk(connection, known, facts), known
+        version = await connection.fetchval(_NEXT_VERSION)
+        known.refresh(version)
+        return await record_chunk(connection, known, version, facts), known
+
+    async def changed_since(
+        self, version: int, *, within_seconds: float, limit: int = 500
+    ) -> list[tuple[str, int]]:
+        """Return batches that changed after a version, with their newest, in its order."""
+        read = partial(read_changed, version=version, within_seconds=within_seconds, limit=limit)
+        return await self._sessions.run(READING, read)
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.
@@ -130,6 +140,10 @@ class PostgresBatchStateRepository(BatchStateRepository):
             read_essays, batch_id=batch_id, essay_ids=essay_ids, after=after, limit=limit
         )
         return await self._sessions.run(READING, read)
+
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted, in order."""
+        return await self._sessions.run(READING, partial(read_uploads, batch_id=batch_id))
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""

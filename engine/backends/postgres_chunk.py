@@ -13,6 +13,7 @@ from typing import Final
 from engine.backends.postgres_known import Known
 from engine.backends.postgres_rows import Rows
 from engine.backends.postgres_session import Connection
+from engine.backends.postgres_versions import number_changes
 from engine.merge import Merge
 from engine.models import Fact
 from engine.repository import Recorded
@@ -20,8 +21,10 @@ from engine.repository import Recorded
 _PART: Final = 250
 
 
-async def record_chunk(connection: Connection, known: Known, facts: Sequence[Fact]) -> Recorded:
-    """Merge a chunk of facts inside the open transaction."""
+async def record_chunk(
+    connection: Connection, known: Known, version: int, facts: Sequence[Fact]
+) -> Recorded:
+    """Merge a chunk of facts inside the open transaction, which makes a version."""
     rows = Rows(connection, known)
     await rows.load(facts)
     merge = Merge(rows)
@@ -43,4 +46,5 @@ async def record_chunk(connection: Connection, known: Known, facts: Sequence[Fac
         if writing is not None and writing.cancel():
             await asyncio.wait([writing])
     await rows.write_batches()
-    return Recorded(news, recorded.changes)
+    versions = await number_changes(connection, version, rows.changed_batches)
+    return Recorded(news, recorded.changes, versions=versions)

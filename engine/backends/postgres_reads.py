@@ -90,6 +90,12 @@ async def read_essays(
     ]
 
 
+async def read_uploads(connection: Connection, batch_id: str) -> list[tuple[str, str]]:
+    """Return the uploads of a batch."""
+    sql = "SELECT status, value FROM bcs.uploads WHERE batch_id = $1 ORDER BY status, value"
+    return [(row[0], original(row[1])) for row in await connection.fetch(sql, stored(batch_id))]
+
+
 async def _read_steps(
     connection: Connection, batch_id: str, keys: Sequence[str]
 ) -> dict[str, dict[str, StepFact]]:

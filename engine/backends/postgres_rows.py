@@ -52,6 +52,7 @@ class Rows(Touched):
         self._known = known
         self._before: dict[str, tuple[Row, dict[str, list[int]]]] = {}
         self._masks: dict[str, dict[str, int]] = {}
+        self.changed_batches: set[str] = set()
 
     async def load(self, facts: Sequence[Fact]) -> None:
         """Load what the facts are about."""
@@ -134,6 +135,8 @@ class Rows(Touched):
     def take(self) -> Part:
         """Return what the merge has changed in essays and steps since this was last asked."""
         part = Part()
+        self.changed_batches.update(essay.batch_key for essay in self.changed_essays.values())
+        self.changed_batches.update(key for (key, _), _ in self.changed_steps)
         for essay in self.changed_essays.values():
             masks = self._masks[essay.batch_key]
             row = (*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at)
@@ -172,6 +175,8 @@ class Rows(Touched):
         await upsert(connection, MILESTONES, [*map(self._milestone_row, self.changed_marks)])
         await upsert(connection, HOMELESS, [*map(self._homeless_row, self.changed_homeless)])
         await self._write_records()
+        self.changed_batches.update(key for key, _, _ in self.new_uploads)
+        self.changed_batches.update(stored(batch_id) for batch_id, _ in self.changed_marks)
         records = {batch_id: self.batches[batch_id].record for batch_id, _ in self.changed_marks}
         await publish_outcomes(connection, records, self.changed_marks)
 
@@ -186,6 +191,7 @@ class Rows(Touched):
             for step, pair in batch.record.counts.items():
                 if counts.get(step) != pair:
                     counters.append((batch.key, self._known.step(step)[1], *pair))
+        self.changed_batches.update(row[0] for row in (*batches, *counters))
         await upsert(self._connection, COUNTERS, counters)
         await upsert(self._connection, BATCHES, batches)
 

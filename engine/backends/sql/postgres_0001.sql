@@ -24,6 +24,15 @@ CREATE TABLE bcs.batches (
     rejected bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- The version of the ledger at which a batch changed last, in anything.
+CREATE TABLE bcs.versions (
+    batch_id text COLLATE "C" PRIMARY KEY,
+    version bigint NOT NULL,
+    changed_at timestamptz NOT NULL
+);
+
+CREATE INDEX versions_in_order ON bcs.versions (version);
+
 CREATE TABLE bcs.essays (
     batch_id text COLLATE "C" NOT NULL,
     essay_id text COLLATE "C" NOT NULL,
