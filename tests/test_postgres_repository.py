@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -16,13 +17,22 @@ from envelopes import VECTORS
 from servers import administer, new_database, run_in, run_script
 
 from bcs_tui.cli import main
-from engine.backends import postgres_schema
+from engine.backends import postgres_chunk, postgres_schema
+from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.postgres_schema import check_schema, migrate
 from engine.backends.postgres_session import WRITING, Sessions
 from engine.clock import ManualClock
 from engine.errors import NotFound, RepositoryError, RepositoryUnavailable, SettingsError
-from engine.models import COMPLETED, EssaysFact, PhaseFact, RegistrationFact, StepFact
+from engine.models import (
+    COMPLETED,
+    FAILED,
+    EssaysFact,
+    Fact,
+    PhaseFact,
+    RegistrationFact,
+    StepFact,
+)
 from engine.pipelines import phases_of
 from engine.summaries import summarize
 
@@ -300,6 +310,37 @@ async def test_a_writer_sees_what_another_wrote(url: str) -> None:
     assert (await one.batch_record("b1")).counts == {"nlp": [7, 0]}
     await one.aclose()
     await other.aclose()
+
+
+@pytest.mark.parametrize("part", [1, 7])
+async def test_a_chunk_in_parts_is_the_same_as_in_one_piece(
+    repository: PostgresBatchStateRepository, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(postgres_chunk, "_PART", part)
+    whole = MockBatchStateRepository()
+    for facts in (entangled(seed) for seed in range(4)):
+        recorded, expected = await repository.record(facts), await whole.record(facts)
+        assert list(recorded.news) == list(expected.news)
+        assert sorted(map(repr, recorded.changes)) == sorted(map(repr, expected.changes))
+    assert await whole.summaries() == await repository.summaries()
+    for name in ("b1", "b2"):
+        assert await whole.essays(name) == await repository.essays(name)
+
+
+def entangled(seed: int) -> list[Fact]:
+    """Facts that change again and again what other facts of the same chunk have made known."""
+    chances = random.Random(seed)
+    facts: list[Fact] = []
+    for number in range(60):
+        batch_id, essay_id = chances.choice(["b1", "b2"]), f"e{chances.randrange(4)}"
+        moment = at(chances.randrange(30))
+        if chances.random() < 0.2:
+            facts.append(EssaysFact(batch_id, (essay_id,), moment, f"file{number}"))
+        else:
+            home = chances.choice([batch_id, batch_id, ""])
+            outcome = chances.choice([FAILED, COMPLETED])
+            facts.append(StepFact(home, essay_id, "nlp", outcome, moment, f"x{number}", 1))
+    return facts
 
 
 async def test_what_was_rolled_back_is_not_known(

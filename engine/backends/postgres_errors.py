@@ -68,9 +68,9 @@ def explained(place: str) -> Iterator[None]:
     except TimeoutError:
         raise RepositoryUnavailable(f"{place} does not answer in time") from None
     except OSError as error:
-        why = error.strerror or type(error).__name__
+        why = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
         raise RepositoryUnavailable(
-            f"{place} cannot be reached ({why.splitlines()[0]}); check BCS_DATABASE_URL"
+            f"{place} cannot be reached ({why}); check BCS_DATABASE_URL"
         ) from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # The driver is surprised by a connection that breaks: "cannot switch to state 11".
