@@ -21,22 +21,26 @@ from engine.repository import BatchColumns, DeadLetter
 
 # A batch of which only another service has noted a phase is a batch as well.
 _PAGE: Final = f"""
-(SELECT batch_id FROM bcs.batches
-    WHERE batch_id > $1 AND ($3::text[] IS NULL OR batch_id = ANY($3)) ORDER BY 1 LIMIT $2)
+(SELECT batch_id FROM bcs.batches WHERE batch_id > $1 {{chosen}} ORDER BY 1 LIMIT $2)
 UNION
 (SELECT DISTINCT batch_id COLLATE "C" FROM public.phase_completions
-    WHERE batch_id COLLATE "C" > $1 AND ($3::text[] IS NULL OR batch_id = ANY($3)) AND {OF_OTHERS}
-    ORDER BY 1 LIMIT $2)
+    WHERE batch_id COLLATE "C" > $1 AND {OF_OTHERS} {{chosen}} ORDER BY 1 LIMIT $2)
 ORDER BY 1 LIMIT $2
 """
+_ANY: Final = _PAGE.format(chosen="")
+_CHOSEN: Final = _PAGE.format(chosen="AND batch_id = ANY($3::text[])")
 
 
 async def read_records(
     connection: Connection, batch_ids: Iterable[str] | None, after: str, limit: int
 ) -> list[BatchRecord]:
     """Return a page of batches."""
-    names = None if batch_ids is None else list(map(stored, set(batch_ids)))
-    page = [original(row[0]) for row in await connection.fetch(_PAGE, stored(after), limit, names)]
+    if batch_ids is None:
+        rows = await connection.fetch(_ANY, stored(after), limit)
+    else:
+        names = list(map(stored, set(batch_ids)))
+        rows = await connection.fetch(_CHOSEN, stored(after), limit, names)
+    page = [original(row[0]) for row in rows]
     if not page:
         return []
     known = await load_records(connection, page)
