@@ -10,13 +10,13 @@ import os
 import random
 import re
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import asyncpg
+import psutil
 import pytest
 from proxy import Proxy
 from servers import run_in, run_script
@@ -114,18 +114,12 @@ async def record_beside(
     return refused
 
 
-def family(server: PrivatePostgres) -> list[int]:
-    """Return the ids of all processes of a server; the first one is the parent of the others."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    )
-    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-    return [server.pid, *(pid for pid, parent in pairs if parent == server.pid)]
-
-
 def tell_all(server: PrivatePostgres, number: signal.Signals) -> None:
-    for pid in family(server):
-        os.kill(pid, number)
+    """Send a signal to every process of a server."""
+    parent = psutil.Process(server.pid)
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 # Servers that go and come back
