@@ -11,7 +11,7 @@ from engine.engine import Engine
 from engine.errors import SettingsError
 from engine.feeds.port import CHUNK_SIZE, Feed, Sink
 from engine.repository import BatchStateRepository
-from engine.settings import Settings
+from engine.settings import SECONDS_PER_DAY, Settings
 
 STREAM: Final = "redis-stream:"
 CHANNEL: Final = "redis-pubsub:"
@@ -49,9 +49,18 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
 
         path = str(settings.SQLITE_PATH)
         return await SqliteBatchStateRepository.open(path, clock, read_only=read_only)
-    raise SettingsError(
-        "the Redis backend is not available in this version; "
-        "use --backend sqlite --sqlite-path FILE, or --backend mock"
+    if settings.POSTGRES_ENABLED:
+        raise SettingsError(
+            "the archive in PostgreSQL is not available in this version; "
+            "set BCS_POSTGRES_ENABLED=false to keep state in Redis alone, or use --backend sqlite"
+        )
+    from engine.backends.redis import RedisBatchStateRepository
+
+    return await RedisBatchStateRepository.open(
+        settings.REDIS_URL.get_secret_value(),
+        clock,
+        ttl_seconds=round(settings.ttl_days * SECONDS_PER_DAY),
+        read_only=read_only,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, settings
+from redis_servers import open_redis_backend
 from servers import database_of
 
 from engine.backends.mock import MockBatchStateRepository
@@ -41,6 +42,7 @@ BACKENDS: dict[str, OpenRepository] = {
     "mock": open_mock,
     "sqlite": open_sqlite,
     "postgres": open_postgres,
+    "redis": open_redis_backend,
 }
 
 

@@ -37,10 +37,7 @@ from engine.backends.mock import MockBatchStateRepository
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).parent.parent
-REDIS_ANSWER = (
-    "the Redis backend is not available in this version; "
-    "use --backend sqlite --sqlite-path FILE, or --backend mock"
-)
+ARCHIVE_ANSWER = "set BCS_POSTGRES_ENABLED=false to keep state in Redis alone"
 
 
 class Answer(NamedTuple):
@@ -402,8 +399,8 @@ def test_an_unknown_batch(run: Run, one_batch: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (("ls", "--backend", "redis"), 2, REDIS_ANSWER),
-        (("ls",), 2, REDIS_ANSWER),
+        (("ls", "--backend", "redis"), 2, ARCHIVE_ANSWER),
+        (("ls",), 2, ARCHIVE_ANSWER),
         (("ls", "--backend", "sqlite"), 2, "needs --sqlite-path"),
         (("ls", "--sqlite-path", "absent.db"), 2, "does not exist"),
         (("ingest", "absent.jsonl", "--backend", "mock"), 2, "no such file"),
@@ -443,7 +440,7 @@ def test_a_backend_flag_goes_before_the_environment(
     monkeypatch.setenv("BCS_USE_MOCK_REPOSITORY", "true")
     assert run("show", one_batch).code == 5
     assert run("show", one_batch, "--backend", "sqlite").code == 0
-    assert REDIS_ANSWER in run("show", one_batch, "--backend", "redis").err
+    assert ARCHIVE_ANSWER in run("show", one_batch, "--backend", "redis").err
 
 
 def test_a_database_that_cannot_be_written(run: Run) -> None:

@@ -1,0 +1,364 @@
+"""The repository in Redis: shared with the services that use the same keys, live, expiring.
+
+Documents of essays are those of the services. Beside them stand our copies: a service that
+reads, waits and writes can overwrite what we wrote, and then the copy still has it. Counters
+count the copies, and the published summary proves whether documents and copies agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, Self
+from weakref import WeakValueDictionary
+
+from engine.backends.redis_chunk import Chunk, Known, essays_by_batch
+from engine.backends.redis_homeless import keep_homeless
+from engine.backends.redis_keys import BATCHES
+from engine.backends.redis_letters import read_letters, set_aside, unreadable, write_letters
+from engine.backends.redis_reads import (
+    count_rows,
+    essay_ids_of,
+    page_of_batches,
+    read_records,
+    read_rows,
+)
+from engine.backends.redis_rows import BatchWrite, settle
+from engine.backends.redis_store import Store
+from engine.backends.redis_sweep import Sweeper, adopt, discover
+from engine.clock import Clock
+from engine.errors import RepositoryConflict, RepositoryUnavailable
+from engine.merge import Merge
+from engine.models import BatchRecord, EssayState, Fact, StepFact, is_aggregate
+from engine.redis_access import ANSWER_SECONDS, open_redis
+from engine.repository import (
+    BatchColumns,
+    BatchStateRepository,
+    Change,
+    DeadLetter,
+    Recorded,
+)
+
+_ATTEMPTS: Final = 40
+_LONGEST_PAUSE: Final = 0.25
+_SCAN_STEPS: Final = 20
+"""How many steps of a look through all keys a write or a listing waits for."""
+
+_SWEEP_PAUSE: Final = 1.0
+
+
+class RedisBatchStateRepository(BatchStateRepository):
+    """Keeps facts in Redis or Valkey, on one server or on a cluster.
+
+    Besides `RepositoryUnavailable` every method may raise `CorruptDocument` when a key of
+    ours holds another type, and `record` raises `RepositoryConflict` when other writers kept
+    winning.
+    """
+
+    name = "redis"
+
+    def __init__(self, store: Store, clock: Clock | None = None, *, read_only: bool) -> None:
+        super().__init__(clock)
+        self._store = store
+        self._read_only = read_only
+        self._known = Known()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._listed: dict[str, float] = {}
+        self._unsure: set[str] = set()
+        self._foreign: dict[str, set[str]] = {}
+        self._discovered = False
+        self._sweeper = Sweeper(store, self.clock.now)
+        self._doubtful: set[str] = set()
+        self._swept: dict[str, float] = {}
+        self._background: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        ttl_seconds: int,
+        read_only: bool = False,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> Self:
+        """Connect to the server of a URL, or to the cluster that it belongs to.
+
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            clock: Stamps what the seed's methods record.
+            ttl_seconds: For how long everything lives after it was last written.
+            read_only: Never write anything; recording is `RepositoryUnavailable`.
+            answer_seconds: The bound of every exchange with the server.
+
+        Raises:
+            RepositoryUnavailable: It does not answer, or not to us.
+        """
+        client = await open_redis(url, answer_seconds=answer_seconds)
+        return cls(Store(client, url, ttl_seconds, answer_seconds), clock, read_only=read_only)
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        """Merge a chunk of facts: all or nothing per essay, idempotent, in any order.
+
+        On return the facts are in Redis, as durable as that is.
+        """
+        self._check_writable()
+        news = [False] * len(facts)
+        changes: list[Change] = []
+        faded, self._unsure = self._unsure, set()
+        pending = list(range(len(facts)))
+        torn: set[str] = set()
+        for attempt in range(_ATTEMPTS):
+            part = [facts[number] for number in pending]
+            recorded, contested, written, foreign = await self._record_once(part)
+            for number, is_new in zip(pending, recorded.news, strict=True):
+                news[number] = news[number] or is_new
+            torn |= (contested & written) | foreign
+            changes += [
+                change for change in recorded.changes if change.fact.batch_id not in contested
+            ]
+            if not contested:
+                faded |= torn
+                kept = [change for change in changes if change.fact.batch_id not in faded]
+                await self._settle_doubts()
+                return Recorded(news, kept, sorted(faded))
+            for number in pending:
+                fact = facts[number]
+                if fact.batch_id in contested and fact.batch_id not in torn:
+                    news[number] = False
+            pending = [
+                number
+                for number in pending
+                if not facts[number].batch_id or facts[number].batch_id in contested
+            ]
+            await asyncio.sleep(random.random() * min(_LONGEST_PAUSE, 0.002 * 2**attempt))
+        raise RepositoryConflict(
+            f"others kept writing {', '.join(sorted(contested))!r} in Redis at "
+            f"{self._store.place}; nothing was lost, try again"
+        )
+
+    async def _record_once(
+        self, facts: Sequence[Fact]
+    ) -> tuple[Recorded, set[str], set[str], set[str]]:
+        """Read, merge and write once.
+
+        Returns:
+            What was merged, the batches that others changed meanwhile, those of which anything
+            was written, and those in which results of other services were found.
+        """
+        homeless, homes = await keep_homeless(
+            self._store,
+            [fact for fact in facts if isinstance(fact, StepFact) and not fact.batch_id],
+        )
+        batch_ids = essays_by_batch(facts, homes).keys()
+        async with self._alone(batch_ids):
+            await self._list(batch_ids)
+            chunk = Chunk(self._store, self._known)
+            await chunk.load(facts, homeless, homes)
+            recorded = Merge(chunk).apply(facts)
+            now = self.clock.now()
+            letters = [unreadable(*trouble, now) for trouble in chunk.troubled]
+            await write_letters(self._store, letters)
+            contested, written = await self._write(chunk.writes(now.isoformat()))
+            self._known.put(
+                batch for batch_id, batch in chunk.cached.items() if batch_id not in contested
+            )
+        return recorded, contested, written, chunk.foreign
+
+    async def _write(self, writes: Sequence[BatchWrite]) -> tuple[set[str], set[str]]:
+        """Make writes; return the batches that have changed, and those that were written."""
+        contested: set[str] = set()
+        written: set[str] = set()
+        names = {write.batch.record.batch_id for write in writes}
+        try:
+            replies = await self._store.write(writes)
+        except BaseException:
+            # They may have been made or not; whoever follows us has to read them again.
+            self._unsure |= names
+            raise
+        for write, reply in zip(writes, replies, strict=True):
+            batch_id = write.batch.record.batch_id
+            if reply[0] == b"done":
+                settle(write)
+                written.add(batch_id)
+                if not reply[1]:
+                    self._doubtful.add(batch_id)
+                continue
+            contested.add(batch_id)
+            if reply[0] == b"lost":
+                await adopt(self._store, batch_id)
+            elif reply[0] == b"type":
+                keys = [write.batch.keys.essay_prefix + row.essay_id for row, _ in write.essays]
+                now = self.clock.now()
+                letters = [set_aside(*m, now) for m in await self._store.set_aside(keys)]
+                await write_letters(self._store, letters)
+        return contested, written
+
+    @asynccontextmanager
+    async def _alone(self, batch_ids: Iterable[str]) -> AsyncIterator[None]:
+        """Keep other tasks of this process away from batches."""
+        locks = [self._locks.setdefault(batch_id, asyncio.Lock()) for batch_id in sorted(batch_ids)]
+        async with AsyncExitStack() as stack:
+            for lock in locks:
+                await stack.enter_async_context(lock)
+            yield
+
+    async def _list(self, batch_ids: Iterable[str]) -> None:
+        """Put batches into the list of all, and often enough for it not to expire."""
+        now = self.clock.monotonic()
+        due = [
+            batch_id
+            for batch_id in batch_ids
+            if now - self._listed.get(batch_id, -self._store.ttl) >= self._store.ttl / 4
+        ]
+        if due:
+            scored = [word for batch_id in due for word in (0, batch_id)]
+            await self._store.send(
+                [("ZADD", BATCHES, *scored), ("EXPIRE", BATCHES, self._store.ttl)]
+            )
+            self._listed.update(dict.fromkeys(due, now))
+
+    async def _settle_doubts(self) -> None:
+        """Look through the keys for batches in doubt: at once if that is quick, else later."""
+        now = self.clock.monotonic()
+        due = {
+            batch_id
+            for batch_id in self._doubtful
+            if now - self._swept.get(batch_id, -_SWEEP_PAUSE) >= _SWEEP_PAUSE
+        }
+        if not due or self._background is not None:
+            return
+        self._swept.update(dict.fromkeys(due, now))
+        self._doubtful -= due
+        if not await self._sweeper.verify(due, _SCAN_STEPS):
+            self._doubtful |= due
+            self._background = asyncio.create_task(self._sweep_slowly())
+
+    async def _sweep_slowly(self) -> None:
+        try:
+            while self._doubtful:
+                due, self._doubtful = self._doubtful, set()
+                await self._sweeper.verify(due, None)
+        except RepositoryUnavailable:
+            pass  # the next write comes here again
+        finally:
+            self._background = None
+
+    async def load_batch(self, batch_id: str) -> BatchColumns:
+        """Return a batch with the outcomes of all of its essays.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        record = await self.batch_record(batch_id)
+        rows = await read_rows(self._store, batch_id, None, self._foreign.get(batch_id, ()))
+        rows = [row for row in rows if not is_aggregate(batch_id, row.essay_id)]
+        count_rows(record, rows)
+        outcomes = {step: bytearray(len(rows)) for step in record.counts}
+        for position, row in enumerate(rows):
+            for step, fact in row.document.steps.items():
+                outcomes[step][position] = fact.outcome
+        return BatchColumns(record, [row.essay_id for row in rows], outcomes)
+
+    async def summaries(
+        self, batch_ids: Sequence[str] | None = None, *, after: str = "", limit: int = 1000
+    ) -> list[BatchRecord]:
+        """Return batches in the order of their ids, at a cost independent of their essays."""
+        if batch_ids is not None:
+            return await self._chosen(sorted({name for name in batch_ids if name > after}), limit)
+        if not self._discovered:
+            await self.discover(_SCAN_STEPS)
+        found: list[BatchRecord] = []
+        while len(found) < limit:
+            want = limit - len(found)
+            page = await page_of_batches(self._store, after, want)
+            last = page[-1] if len(page) == want else None
+            others = {
+                name for name in self._foreign if name > after and (last is None or name < last)
+            }
+            names = sorted({*page, *others})
+            found += await read_records(self._store, names, self._foreign)
+            if last is None:
+                break
+            after = last
+        return found[:limit]
+
+    async def _chosen(self, names: Sequence[str], limit: int) -> list[BatchRecord]:
+        found: list[BatchRecord] = []
+        for start in range(0, len(names), 1000):
+            part = names[start : start + 1000]
+            records = await read_records(self._store, part, self._foreign)
+            if len(records) < len(part) and not self._discovered:
+                await self.discover(_SCAN_STEPS)
+                records = await read_records(self._store, part, self._foreign)
+            found += records
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def discover(self, budget_steps: int | None = None) -> bool:
+        """Look for batches and essays that only other services know.
+
+        Args:
+            budget_steps: Give up after so many thousand keys; `None`: look through all,
+                slowly.
+
+        Returns:
+            Whether all keys were looked through.
+        """
+        found = await discover(self._store, budget_steps)
+        if found is None:
+            return False
+        self._foreign = found
+        self._discovered = True
+        return True
+
+    async def essays(
+        self,
+        batch_id: str,
+        essay_ids: Sequence[str] | None = None,
+        *,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[EssayState]:
+        """Return essays of a batch in the order of their ids; none for an unknown batch."""
+        names: Iterable[str]
+        if essay_ids is None:
+            known = await essay_ids_of(self._store, batch_id)
+            names = (
+                name
+                for name in known | self._foreign.get(batch_id, set())
+                if not is_aggregate(batch_id, name)
+            )
+        else:
+            names = set(essay_ids)
+        wanted = sorted(name for name in names if name > after)
+        found: list[EssayState] = []
+        for start in range(0, len(wanted), limit or 1):
+            if len(found) >= limit:
+                break
+            part = wanted[start : start + limit]
+            found += [row.document.state() for row in await read_rows(self._store, batch_id, part)]
+        return found[:limit]
+
+    async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters; the same bytes at the same place are kept once."""
+        self._check_writable()
+        await write_letters(self._store, letters)
+
+    async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters in the order of their arrival, leaving out the first `after`."""
+        return await read_letters(self._store, after, limit)
+
+    async def aclose(self) -> None:
+        """Stop what goes on in the background and close the connections."""
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.gather(self._background, return_exceptions=True)
+        await self._store.client.aclose()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise RepositoryUnavailable(f"Redis at {self._store.place} was opened for reading only")

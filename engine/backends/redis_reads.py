@@ -1,0 +1,137 @@
+"""Everything that is read back. No script is needed, so reading needs no more than reading."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.backends.redis_batch import Index, add_stored_phases, decode_batch, decode_index
+from engine.backends.redis_chunk import ESSAYS_PER_READ
+from engine.backends.redis_decode import Unreadable
+from engine.backends.redis_keys import BATCHES
+from engine.backends.redis_rows import EssayRow
+from engine.backends.redis_store import Store
+from engine.models import BatchRecord, count_step, is_aggregate
+
+
+async def read_records(
+    store: Store, batch_ids: Sequence[str], foreign: dict[str, set[str]]
+) -> list[BatchRecord]:
+    """Return those of the batches that are known, in the given order.
+
+    Counts are those of the index while the published summary proves them; otherwise the
+    essays are counted, and the record says why in `doubt`.
+
+    Args:
+        store: The server.
+        batch_ids: Which batches.
+        foreign: Essays that were found in documents of other services.
+    """
+    found = await _read_stored(store, batch_ids)
+    records: list[BatchRecord] = []
+    for batch_id, (index, doubt, raw, phases) in zip(batch_ids, found, strict=True):
+        others = foreign.get(batch_id)
+        known = index.summary is not None or raw is not None or phases or others is not None
+        if not known and not await essay_ids_of(store, batch_id):
+            continue
+        record = BatchRecord(batch_id)
+        if raw is not None:
+            try:
+                record = decode_batch(batch_id, raw)
+            except Unreadable:
+                doubt = "its own record cannot be read"
+        record.seen, record.counts = index.seen, index.counts
+        if doubt:
+            rows = await read_rows(store, batch_id, None, others or set())
+            count_rows(record, rows)
+            troubled = sum(1 for row in rows if row.trouble)
+            record.doubt = f"{doubt}; {troubled} essays cannot be read" if troubled else doubt
+        add_stored_phases(record, phases)
+        records.append(record)
+    return records
+
+
+async def _read_stored(
+    store: Store, batch_ids: Sequence[str]
+) -> list[tuple[Index, str, bytes | None, dict[bytes, bytes]]]:
+    """Read index, then summary: if they agree, nobody else wrote between the two moments."""
+    names = [store.keys.of(batch_id) for batch_id in batch_ids]
+    commands: list[tuple[Any, ...]] = [("HGETALL", keys.index) for keys in names]
+    for keys in names:
+        commands += [("GET", keys.summary), ("GET", keys.batch), ("HGETALL", keys.phases)]
+    if not store.clustered:
+        commands.append(("TIME",))
+    replies = await store.send(commands, tolerate=True)
+    now = int(time.time() * 1000)
+    if not store.clustered:
+        now = int(replies[-1][0]) * 1000 + int(replies[-1][1]) // 1000
+    found = []
+    for number in range(len(names)):
+        index = decode_index(_mapping(replies[number]))
+        place = len(names) + number * 3
+        summary, raw, phases = replies[place : place + 3]
+        doubt = index.doubt(summary if isinstance(summary, bytes) else None, now)
+        if isinstance(raw, Exception):
+            doubt, raw = "its own record is of another type", None
+        found.append((index, doubt, raw, _mapping(phases)))
+    return found
+
+
+def _mapping(reply: Any) -> dict[bytes, bytes]:
+    if isinstance(reply, Exception):
+        return {}
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def count_rows(record: BatchRecord, rows: Iterable[EssayRow]) -> None:
+    """Set the counts of a record to those of the essays themselves."""
+    record.seen, record.counts = 0, {}
+    for row in rows:
+        if not is_aggregate(record.batch_id, row.essay_id):
+            record.seen += 1
+            for fact in row.document.steps.values():
+                count_step(record.counts, fact.step, 0, fact.outcome)
+
+
+async def essay_ids_of(store: Store, batch_id: str) -> set[str]:
+    """Return the essays that we count in a batch."""
+    [names] = await store.send([("HKEYS", store.keys.of(batch_id).essays)])
+    return {name.decode() for name in names}
+
+
+async def read_rows(
+    store: Store, batch_id: str, essay_ids: Iterable[str] | None, others: Iterable[str] = ()
+) -> list[EssayRow]:
+    """Return essays of a batch, each merged from its document and our copy.
+
+    Args:
+        store: The server.
+        batch_id: The batch.
+        essay_ids: Only these; unknown ones are left out. `None`: all of them.
+        others: Essays that we do not count but that may be there.
+    """
+    names = sorted(
+        {*await essay_ids_of(store, batch_id), *others} if essay_ids is None else essay_ids
+    )
+    keys = store.keys.of(batch_id)
+    commands: list[tuple[Any, ...]] = []
+    for start in range(0, len(names), ESSAYS_PER_READ):
+        part = names[start : start + ESSAYS_PER_READ]
+        commands.append(("MGET", *(keys.essay_prefix + name for name in part)))
+        commands.append(("HMGET", keys.essays, *part))
+    replies = await store.send(commands)
+    raws = [raw for reply in replies[::2] for raw in reply]
+    copies = [copy for reply in replies[1::2] for copy in reply]
+    return [
+        EssayRow(batch_id, name, raw, copy)
+        for name, raw, copy in zip(names, raws, copies, strict=True)
+        if raw is not None or copy is not None
+    ]
+
+
+async def page_of_batches(store: Store, after: str, limit: int) -> list[str]:
+    """Return ids of batches that we have written, in their order."""
+    start = b"(" + after.encode() if after else b"-"
+    [names] = await store.send([("ZRANGE", BATCHES, start, "+", "BYLEX", "LIMIT", 0, limit)])
+    return [name.decode() for name in names]

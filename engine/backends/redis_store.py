@@ -1,0 +1,266 @@
+"""The server as the backend uses it: pipelines, scripts and their fallback, bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any, Final, TypeAlias
+
+import redis.exceptions as failures
+from redis.asyncio.cluster import RedisCluster
+
+from engine.backends.redis_keys import Keys
+from engine.backends.redis_rows import BatchWrite, arguments_of
+from engine.backends.redis_scripts import ABSENT, ADOPT, DIGESTS, SEAL, SWAP, TIE, WRITE
+from engine.backends.redis_watch import Watching
+from engine.errors import CorruptDocument
+from engine.redis_access import Client, explained, place_of
+
+Command: TypeAlias = tuple[Any, ...]
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_PIPELINE: Final = 5000
+
+
+class Store:
+    """Sends commands and scripts; every failure of the server is explained in one line.
+
+    Args:
+        client: The connection.
+        url: Where it leads.
+        ttl_seconds: For how long everything that is written lives.
+        answer_seconds: The bound of one exchange.
+    """
+
+    def __init__(self, client: Client, url: str, ttl_seconds: int, answer_seconds: float) -> None:
+        self.client = client
+        self.clustered = isinstance(client, RedisCluster)
+        self.keys = Keys(self.clustered)
+        self.ttl = ttl_seconds
+        self.place = place_of(url)
+        self.scripts_allowed = True
+        self._url = url
+        self._answer_seconds = answer_seconds
+        self._name = str(secrets.randbelow(9 * 10**11) + 10**11)
+        self._numbers = count()
+        self._watching = Watching(client, ttl_seconds)
+
+    def token(self) -> str:
+        """Return digits that nobody has used before."""
+        return f"{self._name}{next(self._numbers):09d}"
+
+    async def send(self, commands: Sequence[Command], *, tolerate: bool = False) -> list[Any]:
+        """Send commands together and return their replies.
+
+        Args:
+            commands: Names of commands with their arguments.
+            tolerate: Return an error about a single key in place of its reply.
+
+        Raises:
+            RepositoryUnavailable: The server does not answer, or refuses.
+            CorruptDocument: A key holds another type than it should.
+        """
+        replies: list[Any] = []
+        for start in range(0, len(commands), _LONGEST_PIPELINE):
+            replies += await self._exchange(commands[start : start + _LONGEST_PIPELINE])
+        for reply in replies:
+            if isinstance(reply, Exception) and not (tolerate and _is_about_type(reply)):
+                with self._explained():
+                    raise reply
+        return replies
+
+    async def write(self, writes: Sequence[BatchWrite]) -> list[list[Any]]:
+        """Make writes, and return for each `done` or what was not as it had been read."""
+        if self.scripts_allowed:
+            calls = [arguments_of(write, self.ttl, self.token()) for write in writes]
+            replies = await self.run(WRITE, calls)
+            if replies is not None:
+                return replies
+        with self._explained():
+            return [await self._watching.write(write, self.token()) for write in writes]
+
+    async def adopt(self, keys: Sequence[str], arguments: Sequence[Any]) -> None:
+        """Set counters that were lost, unless somebody else has done it."""
+        if self.scripts_allowed:
+            call = [len(keys), *keys, self.ttl, *arguments]
+            if await self.run(ADOPT, [call]) is not None:
+                return
+        with self._explained():
+            await self._watching.adopt(keys, arguments)
+
+    async def seal(self, keys: Sequence[str], chain: str, until: str) -> None:
+        """Declare the counts of a batch right if nobody else has written since `chain`."""
+        if self.scripts_allowed:
+            call = [len(keys), *keys, chain, until]
+            if await self.run(SEAL, [call]) is not None:
+                return
+        with self._explained():
+            await self._watching.seal(keys, chain, until)
+
+    async def swap(self, changes: Sequence[tuple[str, bytes | None, bytes]]) -> list[int]:
+        """Replace texts that are as they were read; return the positions of those that are not.
+
+        Args:
+            changes: Key, text that must be there, new text.
+        """
+        if self.scripts_allowed:
+            size = 1 if self.clustered else 250
+            parts = [changes[start : start + size] for start in range(0, len(changes), size)]
+            replies = await self.run(SWAP, [_swap_call(part, self.ttl) for part in parts])
+            if replies is not None:
+                return [
+                    number * size + position - 1
+                    for number, reply in enumerate(replies)
+                    for position in reply
+                ]
+        with self._explained():
+            return [
+                position
+                for position, change in enumerate(changes)
+                if not await self._watching.swap(*change)
+            ]
+
+    async def tie(
+        self, batch_ids: Sequence[str], homes: Sequence[str], results: Sequence[str]
+    ) -> list[bytes | None]:
+        """Add batches to sets, and return the texts that stand beside these sets."""
+        size = 250
+        starts = range(0, len(homes), size)
+        if self.scripts_allowed and not self.clustered:
+            calls: list[list[Any]] = []
+            for start in starts:
+                part = slice(start, start + size)
+                names = [*homes[part], *results[part]]
+                calls.append([len(names), *names, self.ttl, *batch_ids[part]])
+            replies = await self.run(TIE, calls)
+            if replies is not None:
+                return [text for reply in replies for text in reply]
+        commands: list[Command] = []
+        for key, batch_id in zip(homes, batch_ids, strict=True):
+            commands += [("SADD", key, batch_id), ("EXPIRE", key, self.ttl)]
+        await self.send(commands)
+        return await self.send([("GET", key) for key in results])
+
+    def nodes(self) -> list[Any]:
+        """Return the servers that hold different keys."""
+        if isinstance(self.client, RedisCluster):
+            return list(self.client.get_primaries())
+        return [None]
+
+    async def scan(
+        self, node: Any, cursor: int, match: str, count_hint: int
+    ) -> tuple[int, list[bytes]]:
+        """Return one step of a look through the keys of a server."""
+        words = ("SCAN", cursor, "MATCH", match, "COUNT", count_hint)
+        with self._explained():
+            async with asyncio.timeout(self._answer_seconds):
+                if node is None:
+                    reply = await self.client.execute_command(*words)
+                else:
+                    reply = await node.execute_command(*words)
+        return int(reply[0]), list(reply[1])
+
+    async def now_ms(self) -> int:
+        """Return the time of the server in milliseconds."""
+        if self.clustered:
+            return int(time.time() * 1000)
+        [(seconds, micros)] = await self.send([("TIME",)])
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def set_aside(self, keys: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Rename keys of documents that hold another type; return key, type and new name."""
+        moved: list[tuple[str, str, str]] = []
+        types = await self.send([("TYPE", key) for key in keys])
+        for key, kind in zip(keys, types, strict=True):
+            if kind in (b"string", b"none"):
+                continue
+            place = f"bcs:tui:aside:{key}:{self.token()}"
+            await self.send([("RENAME", key, place), ("EXPIRE", place, self.ttl)])
+            _log.warning("%s holds a %s; it is now %s", key, kind.decode(), place)
+            moved.append((key, kind.decode(), place))
+        return moved
+
+    async def run(self, script: str, calls: Sequence[Sequence[Any]]) -> list[Any] | None:
+        """Run a script with each of the arguments; `None` if the account may not run scripts."""
+        digest = DIGESTS[script]
+        replies: list[Any] = await self._exchange([("EVALSHA", digest, *call) for call in calls])
+        missing = [n for n, reply in enumerate(replies) if isinstance(reply, _NoScript)]
+        if missing:
+            # Somebody emptied the cache of scripts; those that ran are not run again.
+            again = [("EVAL", script, *calls[number]) for number in missing]
+            for number, reply in zip(missing, await self._exchange(again), strict=True):
+                replies[number] = reply
+        if replies and all(map(_is_denied, replies)):
+            self.scripts_allowed = False
+            _log.info("scripts are denied by Redis at %s; using WATCH", self.place)
+            return None
+        for reply in replies:
+            if isinstance(reply, Exception):
+                with self._explained():
+                    raise reply
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        with self._explained():
+            async with asyncio.timeout(self._answer_seconds):
+                pipeline: Any = self.client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        if any(isinstance(reply, failures.ReadOnlyError) for reply in replies):
+            await self._reconnect()
+        return replies
+
+    async def _reconnect(self) -> None:
+        """Leave connections to a server that has become read-only: another may be master now."""
+        if isinstance(self.client, RedisCluster):
+            await self.client.aclose()
+        else:
+            await self.client.connection_pool.disconnect()
+
+    def _explained(self) -> Any:
+        return _Explained(self._url, self.place)
+
+
+_NoScript = failures.NoScriptError
+
+
+def _swap_call(part: Iterable[tuple[str, bytes | None, bytes]], ttl: int) -> list[Any]:
+    changes = list(part)
+    call: list[Any] = [len(changes), *(key for key, _, _ in changes), ttl]
+    for _, before, after in changes:
+        call += (ABSENT if before is None else before, after)
+    return call
+
+
+def _is_denied(reply: Any) -> bool:
+    return isinstance(reply, failures.NoPermissionError) and "'eval" in str(reply)
+
+
+def _is_about_type(error: Exception) -> bool:
+    return str(error).startswith("WRONGTYPE")
+
+
+class _Explained:
+    """`explained`, and keys of a wrong type as `CorruptDocument`."""
+
+    def __init__(self, url: str, place: str) -> None:
+        self._inner = explained(url)
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._inner.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
+        if isinstance(error, failures.ResponseError) and "WRONGTYPE" in str(error):
+            raise CorruptDocument(
+                f"a key in Redis at {self._place} is of another type than ours; look at bcs:*"
+            ) from error
+        return self._inner.__exit__(kind, error, trace)

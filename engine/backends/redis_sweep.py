@@ -1,0 +1,197 @@
+"""Looking through all keys: which essays do only other services know, and are counts right?
+
+It is never in the way of a summary. A look that is not over soon goes on in the background,
+slowly, once for all batches that wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from engine.backends.redis_batch import decode_batch, decode_index
+from engine.backends.redis_decode import Unreadable
+from engine.backends.redis_homeless import tie
+from engine.backends.redis_keys import ANY_ESSAY, ANY_PHASES
+from engine.backends.redis_letters import unreadable, write_letters
+from engine.backends.redis_reads import essay_ids_of, read_rows
+from engine.backends.redis_rows import BatchWrite, CachedBatch, EssayRow, settle, writes_of
+from engine.backends.redis_store import Store
+from engine.models import BatchRecord, is_aggregate
+
+KEYS_AT_ONCE: Final = 1000
+_PAUSE_PER_STEP: Final = 3.0
+"""Of the background's time, so many parts are pause for each part of work."""
+
+_ATTEMPTS: Final = 5
+
+
+async def scan(store: Store, match: str, budget_steps: int | None = None) -> set[str] | None:
+    """Return all keys of a pattern; `None` if that takes more steps than the budget has.
+
+    Without a budget it takes its time: most of it is pause.
+    """
+    found: set[str] = set()
+    steps = 0
+    for node in store.nodes():
+        cursor = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            cursor, keys = await store.scan(node, cursor, match, KEYS_AT_ONCE)
+            found.update(key.decode(errors="replace") for key in keys)
+            if not cursor:
+                break
+            steps += 1
+            if budget_steps is None:
+                took = asyncio.get_running_loop().time() - began
+                await asyncio.sleep(took * _PAUSE_PER_STEP)
+            elif steps >= budget_steps:
+                return None
+    return found
+
+
+async def discover(store: Store, budget_steps: int | None) -> dict[str, set[str]] | None:
+    """Return the essays of every batch for which any service left a key; `None` if too many."""
+    keys = await scan(store, ANY_ESSAY, budget_steps)
+    phases = None if keys is None else await scan(store, ANY_PHASES, budget_steps)
+    if keys is None or phases is None:
+        return None
+    found: dict[str, set[str]] = defaultdict(set)
+    for key in phases:
+        found[store.keys.batch_of_phases(key)].update(())
+    for key in keys:
+        batch_id, essay_id = store.keys.essay_of(key)
+        if batch_id and essay_id:
+            found[batch_id].add(essay_id)
+    return dict(found)
+
+
+class Sweeper:
+    """Brings counters of batches in line with all documents, and says so in their index."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    async def verify(self, batch_ids: Iterable[str], budget_steps: int | None) -> bool:
+        """Look through the keys for these batches; tell whether the budget was enough."""
+        chains = {batch_id: await self._chain(batch_id) for batch_id in batch_ids}
+        found = await discover(self._store, budget_steps)
+        if found is None:
+            return False
+        for batch_id, (chain, from_birth, expiring) in chains.items():
+            others = found.get(batch_id, set())
+            known = await essay_ids_of(self._store, batch_id)
+            if not (from_birth and not expiring):
+                await self._align(batch_id, known | others, everything=expiring)
+            elif others - known:
+                await self._align(batch_id, others - known, everything=False)
+            until = ""
+            if expiring:
+                until = str(await self._store.now_ms() + self._store.ttl * 1000)
+            keys = self._store.keys.of(batch_id)
+            await self._store.seal([keys.summary, keys.index], chain, until)
+        return True
+
+    async def _chain(self, batch_id: str) -> tuple[str, bool, bool]:
+        """Return the chain that holds now, and whether it began with the batch or runs out."""
+        batch = await self._batch(batch_id)
+        for _ in range(_ATTEMPTS):
+            [reply] = await self._store.write([BatchWrite(batch, None, None, (), (), (), ())])
+            if reply[0] != b"lost":
+                break
+            await adopt(self._store, batch_id)
+        [fields] = await self._store.send([("HGETALL", batch.keys.index)])
+        index = decode_index(_mapping(fields))
+        expiring = index.until <= await self._store.now_ms()
+        return index.chain, index.chain == index.born, expiring
+
+    async def _batch(self, batch_id: str) -> CachedBatch:
+        keys = self._store.keys.of(batch_id)
+        [raw] = await self._store.send([("GET", keys.batch)])
+        record = BatchRecord(batch_id)
+        if raw is not None:
+            try:
+                record = decode_batch(batch_id, raw)
+            except Unreadable as error:
+                letter = unreadable(keys.batch, raw, str(error), self._now())
+                await write_letters(self._store, [letter])
+        return CachedBatch(keys, record, raw)
+
+    async def _align(self, batch_id: str, essay_ids: set[str], everything: bool) -> None:
+        """Bring documents and copies of essays together; `everything`: renew their expiry too."""
+        for _ in range(_ATTEMPTS):
+            batch = await self._batch(batch_id)
+            rows = await read_rows(self._store, batch_id, essay_ids)
+            behind = [row for row in rows if everything or not row.in_step]
+            if not behind:
+                return
+            await self._take_home(batch, behind)
+            await write_letters(
+                self._store,
+                [
+                    unreadable(
+                        batch.keys.essay_prefix + row.essay_id, row.raw, row.trouble, self._now()
+                    )
+                    for row in behind
+                    if row.trouble and row.raw is not None
+                ],
+            )
+            now = self._now().isoformat()
+            writes = list(writes_of(batch, behind, (), False, now))
+            replies = await self._store.write(writes)
+            if any(reply[0] == b"lost" for reply in replies):
+                await adopt(self._store, batch_id)
+            for write, reply in zip(writes, replies, strict=True):
+                if reply[0] == b"done":
+                    settle(write)
+            essay_ids = {row.essay_id for row in behind if not row.in_step}
+            everything = False
+            if not essay_ids:
+                return
+
+    async def _take_home(self, batch: CachedBatch, rows: list[EssayRow]) -> None:
+        """Tie essays that we did not count, and add what was kept of them without a batch."""
+        batch_id = batch.record.batch_id
+        new = {row.essay_id: row for row in rows if row.copy is None}
+        kept = await tie(self._store, [(batch_id, essay_id) for essay_id in sorted(new)])
+        for essay_id, row in new.items():
+            document = row.document
+            for one in kept.get(essay_id, {}).values():
+                other = type(document)(essay_id, one.earliest)
+                other.put(msgspec.structs.replace(one.fact, batch_id=batch_id))
+                document.absorb(other)
+                for moment in (one.first, one.last):
+                    if moment:
+                        batch.record.saw(moment)
+            for fact in document.steps.values():
+                if fact.detail and not is_aggregate(batch_id, essay_id):
+                    batch.record.saw(fact.time)
+
+
+async def adopt(store: Store, batch_id: str) -> None:
+    """Set counters that the server has lost to what our copies say."""
+    keys = store.keys.of(batch_id)
+    [reply] = await store.send([("HGETALL", keys.essays)])
+    copies = _mapping(reply)
+    fields: dict[str, int] = defaultdict(int)
+    for name, raw in copies.items():
+        row = EssayRow(batch_id, name.decode(), raw, raw)
+        from engine.backends.redis_batch import delta_of
+
+        counted = not is_aggregate(batch_id, row.essay_id)
+        for field, change in delta_of(None, row.document.outcomes(), counted):
+            fields[field] += change
+    arguments: list[Any] = [len(copies)]
+    for field, number in {"e": len(copies), **fields}.items():
+        arguments += (field, number)
+    await store.adopt([keys.summary, keys.index, keys.batch, keys.essays], arguments)
+
+
+def _mapping(reply: Any) -> dict[bytes, bytes]:
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))

@@ -1,0 +1,97 @@
+"""The command line on a real Redis: a real batch, its true counts, and the same events again."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envelopes import VECTORS, vector
+from redis_servers import empty, shared_redis
+
+from bcs_tui.cli import main
+
+TRUTH = json.loads((VECTORS / "ground_truth.json").read_text())["comprehensive_batch"][0]
+BATCH = TRUTH["batch_id"]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    server = shared_redis()
+    empty(server)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BCS_TUI_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setenv("BCS_ENVIRONMENT", "development")
+    monkeypatch.setenv("BCS_REDIS_URL", server.url)
+    monkeypatch.setenv("BCS_POSTGRES_ENABLED", "false")
+    (tmp_path / "none.toml").write_text("")
+
+    def run(*words: object, code: int = 0) -> str:
+        assert main([str(word) for word in words]) == code
+        return capsys.readouterr().out
+
+    return run
+
+
+def account_of(text: str) -> dict[str, Any]:
+    account: dict[str, Any] = json.loads(text)
+    told = ("applied", "ignored", "duplicates", "dead_letters")
+    assert account["read"] == sum(account[name] for name in told)
+    return account
+
+
+def test_a_real_batch_in_redis(run: Callable[..., str], tmp_path: Path) -> None:
+    source = VECTORS / "comprehensive_batch.jsonl"
+    first = account_of(run("ingest", source, "--backend", "redis", "--json"))
+    assert (first["read"], first["dead_letters"], first["batches"]) == (218, 0, 1)
+    check_truth(run)
+    essays = run("essays", BATCH, "--jsonl")
+
+    raws = vector("comprehensive_batch") * 2
+    random.Random(5).shuffle(raws)
+    again = tmp_path / "again.jsonl"
+    again.write_bytes(b"\n".join(raws) + b"\n")
+    second = account_of(run("ingest", again, "--json"))
+    assert (second["applied"], second["ignored"]) == (0, 2 * first["ignored"])
+    check_truth(run)
+    assert run("essays", BATCH, "--jsonl") == essays
+
+
+def check_truth(run: Callable[..., str]) -> None:
+    [summary] = json.loads(run("ls", "--json"))["batches"]
+    assert summary["batch_id"] == BATCH
+    shown = json.loads(run("show", BATCH, "--json"))
+    assert {**shown, "generated_at": ""} == {**summary, "generated_at": ""}
+    assert shown["expected_essays"] == shown["seen_essays"] == shown["total_essays"] == 24
+    for step, truth in TRUTH["steps"].items():
+        counts = shown["step_summaries"][step]
+        assert counts["completed_count"] == truth["succeeded"]
+        assert counts["failed_count"] == truth["failed"]
+        assert counts["phase_status"] == truth["phase_status"]
+        failed = run("essays", BATCH, "--jsonl", "--state", "failed", "--step", step)
+        names = [json.loads(line)["essay_id"] for line in failed.splitlines()]
+        assert names == truth["failed_essay_ids"]
+
+
+def test_dead_letters_in_redis(run: Callable[..., str], tmp_path: Path) -> None:
+    source = tmp_path / "bad.jsonl"
+    source.write_bytes(b'{"nothing": 1}\nno json\n')
+    account = account_of(run("ingest", source, "--json"))
+    assert account["dead_letters"] == 2
+    letters = [json.loads(line) for line in run("dead-letters", "--jsonl").splitlines()]
+    assert [letter["position"][:6] for letter in letters] == ["line 1", "line 2"]
+
+
+def test_an_unknown_batch_is_not_found(run: Callable[..., str]) -> None:
+    run("show", "nobody", code=5)
+    assert json.loads(run("ls", "--json")) == {"batches": []}
+
+
+def test_redis_that_is_not_there(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BCS_REDIS_URL", "redis://:CANARY-7f3a@127.0.0.1:1/0")
+    run("ls", code=69)
