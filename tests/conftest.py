@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, settings
-from redis_servers import open_redis_backend
+from redis_servers import open_cluster_backend, open_noscript_backend, open_redis_backend
 from servers import database_of
 
 from engine.backends.mock import MockBatchStateRepository
@@ -45,11 +45,20 @@ BACKENDS: dict[str, OpenRepository] = {
     "redis": open_redis_backend,
 }
 
+VARIANTS: dict[str, OpenRepository] = {
+    "redis-noscript": open_noscript_backend,
+    "redis-cluster": open_cluster_backend,
+}
+"""Other ways to the same backends: the contract holds there too."""
 
-@pytest.fixture(params=BACKENDS, scope="session")
+
+@pytest.fixture(
+    params=[*BACKENDS, *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS)],
+    scope="session",
+)
 def open_repository(request: pytest.FixtureRequest) -> OpenRepository:
     """How one backend is opened in a directory of its own."""
-    return BACKENDS[request.param]
+    return (BACKENDS | VARIANTS)[request.param]
 
 
 @pytest.fixture

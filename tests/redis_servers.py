@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -47,3 +48,65 @@ def empty(server: PrivateRedis) -> None:
     """Remove every key."""
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
+
+
+NOSCRIPT_RULES = (
+    "resetkeys resetchannels -@all ~bcs:* +get +mget +set +setex +del +exists +expire +type "
+    "+rename +incrby +hget +hset +hsetnx +hgetall +hmget +hlen +hkeys +hdel +hincrby +sadd "
+    "+smembers +smismember +zadd +zrem +zrange +scan +watch +unwatch +multi +exec +discard +ping "
+    "+hello +auth +select +client|setname +client|id +info +time"
+)
+
+
+def url_for(server: PrivateRedis, user: str, rules: str) -> str:
+    """The address of a server for an account that has only some rights."""
+    with redis.Redis.from_url(server.url) as client:
+        words = rules.split()
+        client.execute_command("ACL", "SETUSER", user, "reset", "on", f">{server.password}", *words)
+    return server.url.replace("redis://:", f"redis://{user}:")
+
+
+async def open_noscript_backend(
+    directory: Path, clock: Clock | None = None
+) -> BatchStateRepository:
+    """The same server through an account that may run no scripts."""
+    await (await open_redis_backend(directory, clock)).aclose()
+    url = url_for(shared_redis(), "bcs_ingester_noscript", NOSCRIPT_RULES)
+    return await RedisBatchStateRepository.open(url, clock, ttl_seconds=TTL_SECONDS)
+
+
+@cache
+def shared_cluster() -> list[PrivateRedis]:
+    """Three nodes of a cluster, for the whole session."""
+    nodes = [private_redis({"cluster-enabled": "yes"}) for _ in range(3)]
+    for node in nodes:
+        node.password = nodes[0].password
+        node.start()
+        atexit.register(node.close)
+    clients = [redis.Redis.from_url(node.url) for node in nodes]
+    for number, client in enumerate(clients):
+        first, last = number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+    deadline = time.monotonic() + 30
+    while not all(is_whole(client.execute_command("CLUSTER", "INFO")) for client in clients):
+        assert time.monotonic() < deadline, "the cluster does not come together"
+        time.sleep(0.05)
+    for client in clients:
+        client.close()
+    return nodes
+
+
+def is_whole(info: bytes) -> bool:
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+async def open_cluster_backend(directory: Path, clock: Clock | None = None) -> BatchStateRepository:
+    """A cluster, empty when a directory is seen for the first time."""
+    nodes = shared_cluster()
+    if directory not in _emptied:
+        _emptied.add(directory)
+        for node in nodes:
+            empty(node)
+    return await RedisBatchStateRepository.open(nodes[0].url, clock, ttl_seconds=TTL_SECONDS)

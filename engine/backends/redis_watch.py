@@ -70,7 +70,7 @@ class Watching:
     def _queue(self, pipe: Any, write: BatchWrite, keys: Sequence[str]) -> None:
         names = write.batch.keys
         for key, (_, raw) in zip(keys, write.essays, strict=True):
-            pipe.setex(key, self._ttl, raw)
+            pipe.set(key, raw, ex=self._ttl)
         if keys:
             pipe.hset(names.essays, mapping={row.essay_id: raw for row, raw in write.essays})
         if write.after is not None:
@@ -100,7 +100,7 @@ class Watching:
         after[b"until"] = b"%d" % min(int(after.get(b"until", expires)), expires)
         text = summary_text(after, token)
         after[b"sum"] = text.encode()
-        pipe.setex(names.summary, self._ttl, text)
+        pipe.set(names.summary, text, ex=self._ttl)
         pipe.hset(names.index, mapping=after)
         pipe.expire(names.index, self._ttl)
 
@@ -141,7 +141,7 @@ class Watching:
             if await pipe.get(key) != before:
                 return False
             pipe.multi()
-            pipe.setex(key, self._ttl, after)
+            pipe.set(key, after, ex=self._ttl)
             return await _unless_changed(pipe)
 
 
