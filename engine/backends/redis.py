@@ -290,7 +290,8 @@ class RedisBatchStateRepository(BatchStateRepository):
         for start in range(0, len(names), 1000):
             part = names[start : start + 1000]
             records = await read_records(self._store, part, self._foreign)
-            if len(records) < len(part) and not self._discovered:
+            unsure = len(records) < len(part) or any(record.doubt for record in records)
+            if unsure and not self._discovered:
                 await self.discover(_SCAN_STEPS)
                 records = await read_records(self._store, part, self._foreign)
             found += records

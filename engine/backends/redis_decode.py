@@ -59,7 +59,7 @@ def decode(batch_id: str, essay_id: str, raw: bytes) -> Document:
         metadata = {step: bytes(text).decode() for step, text in plain.step_metadata.items()}
         created, updated, ours = plain.created_at, plain.last_updated, plain.bcs_tui
         listed = plain.completed_steps
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         members = _cut(raw)
         listed = _listed(document, members.pop("completed_steps", None))
         metadata = _metadata_of(document, members.pop("step_metadata", None))
@@ -206,8 +206,8 @@ def _cut(raw: bytes) -> dict[str, str]:
         raise Unreadable("nested too deeply") from None
 
 
-# Numbers stay text: only the place where a value ends is wanted.
-_end_of = JSONDecoder(parse_int=str, parse_float=str).raw_decode
+# Only the place where a value ends is wanted, and Python reads no integer of 5,000 digits.
+_end_of = JSONDecoder(parse_int=float).raw_decode
 _gap = re.compile(r"[ \t\n\r]*").match
 
 
