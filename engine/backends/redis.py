@@ -8,6 +8,7 @@ count the copies, and the published summary proves whether documents and copies 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +30,7 @@ from engine.backends.redis_rows import BatchWrite, settle
 from engine.backends.redis_store import Store
 from engine.backends.redis_sweep import Sweeper, adopt, discover
 from engine.clock import Clock
-from engine.errors import RepositoryConflict, RepositoryUnavailable
+from engine.errors import RepositoryConflict, RepositoryError, RepositoryUnavailable
 from engine.merge import Merge
 from engine.models import BatchRecord, EssayState, Fact, StepFact, is_aggregate
 from engine.redis_access import ANSWER_SECONDS, open_redis
@@ -47,6 +48,11 @@ _SCAN_STEPS: Final = 20
 """How many steps of a look through all keys a write or a listing waits for."""
 
 _SWEEP_PAUSE: Final = 1.0
+"""Seconds between two looks through all keys for the same batch."""
+
+_PAUSES_PER_SWEEP: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class RedisBatchStateRepository(BatchStateRepository):
@@ -228,21 +234,29 @@ class RedisBatchStateRepository(BatchStateRepository):
             for batch_id in self._doubtful
             if now - self._swept.get(batch_id, -_SWEEP_PAUSE) >= _SWEEP_PAUSE
         }
-        if not due or self._background is not None:
-            return
-        self._swept.update(dict.fromkeys(due, now))
-        self._doubtful -= due
-        if not await self._sweeper.verify(due, _SCAN_STEPS):
-            self._doubtful |= due
+        if due and self._background is None:
+            self._swept.update(dict.fromkeys(due, now))
+            self._doubtful -= due
+            self._doubtful |= await self._sweeper.verify(due, _SCAN_STEPS)
+        if self._doubtful and self._background is None:
             self._background = asyncio.create_task(self._sweep_slowly())
 
     async def _sweep_slowly(self) -> None:
+        """Look again, ever so often, until no doubt is left; most of the time is pause."""
+        took = 0.0
         try:
             while self._doubtful:
+                await asyncio.sleep(max(_SWEEP_PAUSE, took * _PAUSES_PER_SWEEP))
+                began = self.clock.monotonic()
                 due, self._doubtful = self._doubtful, set()
-                await self._sweeper.verify(due, None)
-        except RepositoryUnavailable:
-            pass  # the next write comes here again
+                try:
+                    self._doubtful |= await self._sweeper.verify(due, None)
+                except BaseException:
+                    self._doubtful |= due
+                    raise
+                took = self.clock.monotonic() - began
+        except RepositoryError as error:
+            _log.info("looking through the keys will be tried again: %s", error)
         finally:
             self._background = None
 

@@ -17,7 +17,7 @@ from engine.backends.redis_keys import Keys
 from engine.backends.redis_rows import BatchWrite, arguments_of
 from engine.backends.redis_scripts import ABSENT, ADOPT, DIGESTS, SEAL, SWAP, TIE, WRITE
 from engine.backends.redis_watch import Watching
-from engine.errors import CorruptDocument
+from engine.errors import CorruptDocument, RepositoryUnavailable
 from engine.redis_access import Client, explained, place_of
 
 Command: TypeAlias = tuple[Any, ...]
@@ -25,6 +25,8 @@ Command: TypeAlias = tuple[Any, ...]
 _log = logging.getLogger(__name__)
 
 _LONGEST_PIPELINE: Final = 5000
+_CALLS_AT_ONCE: Final = 100
+"""Scripts in one exchange: each takes about a millisecond, and the exchange is bounded."""
 
 
 class Store:
@@ -93,14 +95,19 @@ class Store:
         with self._explained():
             await self._watching.adopt(keys, arguments)
 
-    async def seal(self, keys: Sequence[str], chain: str, until: str) -> None:
-        """Declare the counts of a batch right if nobody else has written since `chain`."""
+    async def seal(self, keys: Sequence[str], chain: str, until: str) -> bool:
+        """Declare the counts of a batch right if nobody else has written since `chain`.
+
+        Returns:
+            Whether they are.
+        """
         if self.scripts_allowed:
             call = [len(keys), *keys, chain, until]
-            if await self.run(SEAL, [call]) is not None:
-                return
+            replies = await self.run(SEAL, [call])
+            if replies is not None:
+                return bool(replies[0])
         with self._explained():
-            await self._watching.seal(keys, chain, until)
+            return await self._watching.seal(keys, chain, until)
 
     async def swap(self, changes: Sequence[tuple[str, bytes | None, bytes]]) -> list[int]:
         """Replace texts that are as they were read; return the positions of those that are not.
@@ -188,7 +195,10 @@ class Store:
     async def run(self, script: str, calls: Sequence[Sequence[Any]]) -> list[Any] | None:
         """Run a script with each of the arguments; `None` if the account may not run scripts."""
         digest = DIGESTS[script]
-        replies: list[Any] = await self._exchange([("EVALSHA", digest, *call) for call in calls])
+        replies: list[Any] = []
+        for start in range(0, len(calls), _CALLS_AT_ONCE):
+            part = calls[start : start + _CALLS_AT_ONCE]
+            replies += await self._exchange([("EVALSHA", digest, *call) for call in part])
         missing = [n for n, reply in enumerate(replies) if isinstance(reply, _NoScript)]
         if missing:
             # Somebody emptied the cache of scripts; those that ran are not run again.
@@ -208,22 +218,24 @@ class Store:
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        with self._explained():
-            async with asyncio.timeout(self._answer_seconds):
-                pipeline: Any = self.client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        try:
+            with self._explained():
+                async with asyncio.timeout(self._answer_seconds):
+                    pipeline: Any = self.client.pipeline(transaction=False)
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except RepositoryUnavailable:
+            await self._let_go()
+            raise
         if any(isinstance(reply, failures.ReadOnlyError) for reply in replies):
-            await self._reconnect()
+            await self._let_go()
         return replies
 
-    async def _reconnect(self) -> None:
-        """Leave connections to a server that has become read-only: another may be master now."""
-        if isinstance(self.client, RedisCluster):
-            await self.client.aclose()
-        else:
-            await self.client.connection_pool.disconnect()
+    async def _let_go(self) -> None:
+        """Close idle connections: their server may be gone, or no longer be the master."""
+        if not isinstance(self.client, RedisCluster):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _explained(self) -> Any:
         return _Explained(self._url, self.place)

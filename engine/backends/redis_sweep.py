@@ -10,11 +10,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine.backends.redis_batch import decode_batch, decode_index
+from engine.backends.redis_batch import decode_batch, decode_index, delta_of
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_homeless import tie
 from engine.backends.redis_keys import ANY_ESSAY, ANY_PHASES
@@ -71,6 +71,14 @@ async def discover(store: Store, budget_steps: int | None) -> dict[str, set[str]
     return dict(found)
 
 
+class _Chain(NamedTuple):
+    """Since when nobody else has written; whether from the beginning; whether essays expire."""
+
+    name: str
+    from_birth: bool
+    expiring: bool
+
+
 class Sweeper:
     """Brings counters of batches in line with all documents, and says so in their index."""
 
@@ -78,27 +86,36 @@ class Sweeper:
         self._store = store
         self._now = now
 
-    async def verify(self, batch_ids: Iterable[str], budget_steps: int | None) -> bool:
-        """Look through the keys for these batches; tell whether the budget was enough."""
+    async def verify(self, batch_ids: Iterable[str], budget_steps: int | None) -> set[str]:
+        """Look through the keys for these batches; return those that stay in doubt.
+
+        That is all of them when the budget was not enough, and those into which another
+        service wrote meanwhile.
+        """
         chains = {batch_id: await self._chain(batch_id) for batch_id in batch_ids}
         found = await discover(self._store, budget_steps)
         if found is None:
-            return False
-        for batch_id, (chain, from_birth, expiring) in chains.items():
-            others = found.get(batch_id, set())
-            known = await essay_ids_of(self._store, batch_id)
-            if not (from_birth and not expiring):
-                await self._align(batch_id, known | others, everything=expiring)
-            elif others - known:
-                await self._align(batch_id, others - known, everything=False)
-            until = ""
-            if expiring:
-                until = str(await self._store.now_ms() + self._store.ttl * 1000)
-            keys = self._store.keys.of(batch_id)
-            await self._store.seal([keys.summary, keys.index], chain, until)
-        return True
+            return set(chains)
+        return {
+            batch_id
+            for batch_id, chain in chains.items()
+            if not await self._verify_one(batch_id, chain, found.get(batch_id, set()))
+        }
 
-    async def _chain(self, batch_id: str) -> tuple[str, bool, bool]:
+    async def _verify_one(self, batch_id: str, chain: _Chain, others: set[str]) -> bool:
+        """Bring one batch in line with the keys that were found; tell whether that holds."""
+        known = await essay_ids_of(self._store, batch_id)
+        # Since its birth nobody but us has written: only what we never counted can be wrong.
+        wanted = others - known if chain.from_birth and not chain.expiring else known | others
+        if wanted:
+            await self._align(batch_id, wanted, everything=chain.expiring)
+        until = ""
+        if chain.expiring:
+            until = str(await self._store.now_ms() + self._store.ttl * 1000)
+        keys = self._store.keys.of(batch_id)
+        return await self._store.seal([keys.summary, keys.index], chain.name, until)
+
+    async def _chain(self, batch_id: str) -> _Chain:
         """Return the chain that holds now, and whether it began with the batch or runs out."""
         batch = await self._batch(batch_id)
         for _ in range(_ATTEMPTS):
@@ -109,7 +126,7 @@ class Sweeper:
         [fields] = await self._store.send([("HGETALL", batch.keys.index)])
         index = decode_index(_mapping(fields))
         expiring = index.until <= await self._store.now_ms()
-        return index.chain, index.chain == index.born, expiring
+        return _Chain(index.chain, index.chain == index.born, expiring)
 
     async def _batch(self, batch_id: str) -> CachedBatch:
         keys = self._store.keys.of(batch_id)
@@ -182,8 +199,6 @@ async def adopt(store: Store, batch_id: str) -> None:
     fields: dict[str, int] = defaultdict(int)
     for name, raw in copies.items():
         row = EssayRow(batch_id, name.decode(), raw, raw)
-        from engine.backends.redis_batch import delta_of
-
         counted = not is_aggregate(batch_id, row.essay_id)
         for field, change in delta_of(None, row.document.outcomes(), counted):
             fields[field] += change

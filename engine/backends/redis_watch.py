@@ -120,19 +120,19 @@ class Watching:
             pipe.expire(index, self._ttl)
             await _unless_changed(pipe)
 
-    async def seal(self, keys: Sequence[str], chain: str, until: str) -> None:
+    async def seal(self, keys: Sequence[str], chain: str, until: str) -> bool:
         """Declare the counts of a batch right if nobody else has written since `chain`."""
         summary, index = keys
         async with self._client.pipeline(transaction=True) as pipe:
             await pipe.watch(*keys)
             fields = await pipe.hgetall(index)
             if fields.get(b"chain") != chain.encode():
-                return
+                return False
             if await _text(pipe, summary) != fields.get(b"sum"):
-                return
+                return False
             pipe.multi()
             pipe.hset(index, mapping={"ok": "1", **({"until": until} if until else {})})
-            await _unless_changed(pipe)
+            return await _unless_changed(pipe)
 
     async def swap(self, key: str, before: bytes | None, after: bytes) -> bool:
         """Replace a text if it is as it was read; tell whether it was."""
