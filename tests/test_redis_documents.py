@@ -89,6 +89,16 @@ async def test_the_pseudo_essay_of_the_service_is_not_counted(
     assert await ours.get_completed_phases("ops-batch-0001") == {"student_matching"}
 
 
+async def test_the_pseudo_essay_is_not_counted_twice(
+    ours: BatchStateRepository, client: Redis
+) -> None:
+    for step in ("one", "two"):
+        await ours.record([StepFact("b1", "batch_b1_aggregate", step, COMPLETED, NOW, "x", 1)])
+    record = await ours.batch_record("b1")
+    assert (record.seen, record.counts, record.doubt) == (0, {}, "")
+    assert await client.hget("bcs:batch_index:b1", "e") == b"1"
+
+
 async def test_a_stored_failure_of_a_phase_may_be_partial_success(
     ours: BatchStateRepository, stored: dict[str, Any]
 ) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from engine.backends.redis_decode import Unreadable
 from engine.clock import from_microseconds, to_microseconds
-from engine.models import SUCCESSFUL, BatchRecord, Milestone
+from engine.models import COMPLETED, FAILED, SUCCESSFUL, BatchRecord, Milestone
 
 COMPLETED_FIELD: Final = "c:"
 FAILED_FIELD: Final = "f:"
@@ -128,7 +129,7 @@ def decode_index(fields: Mapping[bytes, bytes]) -> Index:
     )
 
 
-Delta = tuple[tuple[str, int], ...]
+Delta: TypeAlias = tuple[tuple[str, int], ...]
 
 
 def delta_of(before: Mapping[str, int] | None, after: Mapping[str, int], counted: bool) -> Delta:
@@ -136,32 +137,38 @@ def delta_of(before: Mapping[str, int] | None, after: Mapping[str, int], counted
 
     Args:
         before: Its outcomes as they are counted now; `None` if the essay is not.
-        after: Its outcomes from now on.
+        after: Its outcomes from now on: of the same steps, and perhaps of more.
         counted: Whether it is an essay, and not the pseudo essay.
     """
-    changes: list[tuple[str, int]] = []
-    if before is None:
-        before = {}
-        changes.append(("e", 1))
-        if counted:
-            changes.append(("n", 1))
     if not counted:
-        return tuple(changes)
-    for step, outcome in after.items():
-        old = before.get(step)
-        if old == outcome:
-            continue
+        return (("e", 1),) if before is None else ()
+    if before is None:
+        return (
+            ("e", 1),
+            ("n", 1),
+            *changes_of(tuple([(step, None, after[step]) for step in after])),
+        )
+    return changes_of(
+        tuple(
+            [
+                (step, before.get(step), outcome)
+                for step, outcome in after.items()
+                if before.get(step) != outcome
+            ]
+        )
+    )
+
+
+@lru_cache(maxsize=4096)
+def changes_of(moves: tuple[tuple[str, int | None, int], ...]) -> Delta:
+    """Return how steps that move from one outcome to another change the counters."""
+    changes: list[tuple[str, int]] = []
+    for step, old, new in moves:
         name = quoted(step)[1:-1]
-        completed = (outcome == 2) - (old == 2)
-        failed = (outcome == 1) - (old == 1)
-        changes.append((COMPLETED_FIELD + name, completed))
+        changes.append((COMPLETED_FIELD + name, (new == COMPLETED) - (old == COMPLETED)))
+        failed = (new == FAILED) - (old == FAILED)
         if failed:
             changes.append((FAILED_FIELD + name, failed))
-    for step in before.keys() - after.keys():
-        name = quoted(step)[1:-1]
-        kind = COMPLETED_FIELD if before[step] == 2 else FAILED_FIELD
-        if before[step]:
-            changes.append((kind + name, -1))
     return tuple(changes)
 
 

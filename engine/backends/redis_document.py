@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 from zlib import crc32
@@ -29,6 +30,9 @@ class Document(msgspec.Struct, gc=False):
 
     `metadata` and `extras` hold JSON text as it was found: of results that others wrote, and
     of members that nobody here knows. `damage` tells what writing the document would lose.
+    `texts` are the inner texts of `completed_steps`, `step_metadata` and our own results, as
+    far as they are known: a further result is only put behind them. `moves` are the steps that
+    were put since the document was read or written, with the outcomes before and after.
     """
 
     essay_id: str
@@ -39,7 +43,8 @@ class Document(msgspec.Struct, gc=False):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     extras: dict[str, str] = msgspec.field(default_factory=dict)
     damage: str = ""
-    fragments: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    texts: tuple[str, str, str] | None = None
+    moves: list[tuple[str, int | None, int]] = msgspec.field(default_factory=list)
 
     def state(self) -> EssayState:
         """Return what readers are told."""
@@ -50,9 +55,24 @@ class Document(msgspec.Struct, gc=False):
 
     def put(self, fact: StepFact) -> None:
         """Take over a result of ours in place of what was there."""
-        self.steps[fact.step] = fact
-        self.metadata.pop(fact.step, None)
-        self.fragments.pop(fact.step, None)
+        step = fact.step
+        old = self.steps.get(step)
+        self.moves.append((step, None if old is None else old.outcome, fact.outcome))
+        if self.texts is not None:
+            if old is None and step not in self.metadata:
+                listed, metadata, entries = self.texts
+                name, shown, entry = _fragment(fact, None)
+                if listed and name and entries:
+                    self.texts = (
+                        f"{listed}, {name}", f"{metadata}, {shown}", f"{entries}, {entry}"
+                    )  # fmt: skip
+                else:
+                    self.texts = _joined(self.texts, (name, shown, entry))
+            else:
+                self.texts = None
+        self.steps[step] = fact
+        if self.metadata:
+            self.metadata.pop(step, None)
 
     def absorb(self, other: Document) -> bool:
         """Merge another version of the same essay into this one; tell whether it changed."""
@@ -82,61 +102,71 @@ def encode(document: Document, now: str) -> bytes:
         document: What is known.
         now: The time of this change, in the services' form.
     """
-    fragments = document.fragments
-    listed: list[str] = []
-    metadata: list[str] = []
-    entries: list[str] = []
-    for step, fact in document.steps.items():
-        fragment = fragments.get(step)
-        if fragment is None:
-            fragment = fragments[step] = _fragment(fact, document.metadata.get(step))
-        shown, entry = fragment
-        entries.append(entry)
-        if fact.outcome:
-            listed.append(quoted(step))
-        if shown:
-            metadata.append(shown)
-    if document.metadata:
-        metadata += [
-            f"{quoted(step)}: {text}"
-            for step, text in document.metadata.items()
-            if step not in document.steps
-        ]
-    extras = "".join([f", {quoted(name)}: {text}" for name, text in document.extras.items()])
-    created = document.created_at
-    date = "" if created is UNDATED else f'"created_at": "{created.isoformat()}", '
-    at = document.file_name_at
-    file = "" if at is BEGINNING else f'"file": [{quoted(document.file_name)}, {_stamp(at)}], '
+    texts = document.texts
+    if texts is None:
+        texts = document.texts = _texts(document)
+    listed, metadata, entries = texts
+    extras = file = ""
+    if document.extras:
+        extras = "".join([f", {quoted(name)}: {text}" for name, text in document.extras.items()])
+    if document.file_name_at is not BEGINNING:
+        stamp = to_microseconds(document.file_name_at)
+        file = f'"file": [{quoted(document.file_name)}, {stamp}], '
     return (
-        f'{{"completed_steps": [{", ".join(listed)}], "step_metadata": {{{", ".join(metadata)}}}, '
-        f'{date}"last_updated": "{now}"{extras}, '
-        f'"bcs_tui": {{{file}"steps": {{{", ".join(entries)}}}}}}}'
+        f'{{"completed_steps": [{listed}], "step_metadata": {{{metadata}}}, '
+        f'{_creation(document.created_at)}"last_updated": "{now}"{extras}, '
+        f'"bcs_tui": {{{file}"steps": {{{entries}}}}}}}'
     ).encode()
 
 
-def _fragment(fact: StepFact, found: str | None) -> tuple[str, str]:
-    """Return a result as a member of `step_metadata` and as one of ours.
+@lru_cache(maxsize=4096)
+def _creation(moment: datetime) -> str:
+    return "" if moment == UNDATED else f'"created_at": "{moment.isoformat()}", '
+
+
+def _texts(document: Document) -> tuple[str, str, str]:
+    """Return the inner texts of a document, made of what it holds."""
+    texts = ("", "", "")
+    for step, fact in document.steps.items():
+        texts = _joined(texts, _fragment(fact, document.metadata.get(step)))
+    for step, text in document.metadata.items():
+        if step not in document.steps:
+            texts = _joined(texts, ("", f"{quoted(step)}: {text}", ""))
+    return texts
+
+
+def _joined(texts: tuple[str, str, str], more: tuple[str, str, str]) -> tuple[str, str, str]:
+    one, two, three = [
+        f"{text}, {further}" if text and further else text or further
+        for text, further in zip(texts, more, strict=True)
+    ]
+    return one, two, three
+
+
+def _fragment(fact: StepFact, found: str | None) -> tuple[str, str, str]:
+    """Return a result as one of `completed_steps`, of `step_metadata` and of ours.
 
     Ours ends with the exact text of the metadata, or, where the services' member has that
     text, with its checksum: another service may write the same value in another form.
     """
     text = fact.metadata
-    exact: str | int
     if found is not None:
         shown = found
     elif fact.outcome == FAILED:
         shown = _told_as_failed(text)
     else:
         shown = text
-    if not shown.isascii() and found is None:
+    if found is None and not shown.isascii():
         shown = shown.encode("ascii", _ESCAPED).decode()
     exact = crc32(text.encode()) if shown == text and fact.outcome else quoted(text)
     name = quoted(fact.step)
     entry = (
-        f"{name}: [{fact.outcome}, {_stamp(fact.time)}, {quoted(fact.event_id)}, "
+        f"{name}: [{fact.outcome}, {to_microseconds(fact.time)}, {quoted(fact.event_id)}, "
         f"{fact.detail}, {exact}]"
     )
-    return ("" if fact.outcome == PENDING and found is None else f"{name}: {shown}"), entry
+    if fact.outcome == PENDING:
+        return "", "" if found is None else f"{name}: {shown}", entry
+    return name, f"{name}: {shown}", entry
 
 
 def _told_as_failed(text: str) -> str:
@@ -145,9 +175,6 @@ def _told_as_failed(text: str) -> str:
     if metadata.get("completion_status") == "failed":
         return text
     return json.dumps({**metadata, "completion_status": "failed"})
-
-
-_stamp = to_microseconds
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from engine.backends.redis_batch import Delta, delta_of, encode_batch, phase_outcomes
+from engine.backends.redis_batch import Delta, changes_of, delta_of, encode_batch, phase_outcomes
 from engine.backends.redis_decode import Unreadable, decode
 from engine.backends.redis_document import Document, encode
 from engine.backends.redis_keys import BatchKeys
 from engine.backends.redis_scripts import ABSENT, SAME
 from engine.merge import KnownBatch, KnownEssay
-from engine.models import BatchRecord, is_aggregate
+from engine.models import BatchRecord, aggregate_essay_id
 
 ESSAYS_AT_ONCE: Final = 250
 """Essays in one write: about a millisecond of the server's time."""
@@ -23,7 +23,9 @@ ESSAYS_AT_ONCE: Final = 250
 class EssayRow:
     """An essay with the bytes that were found: of its document, and of our copy of it.
 
-    The counters of the batch count what the copy says; `counted` is that, `None` without copy.
+    The counters of the batch count what the copy says. Where the document says the same, what
+    its steps have moved since is all that changes; else `counted` is what the copy said when it
+    was read, and `None` without copy.
     """
 
     __slots__ = ("copy", "counted", "document", "essay_id", "raw", "trouble")
@@ -42,8 +44,7 @@ class EssayRow:
             except Unreadable as error:
                 self.trouble = str(error)
         if copy is not None:
-            if copy == raw:
-                self.counted = self.document.outcomes()
+            if copy == raw and not self.trouble:
                 return
             kept = decode(batch_id, essay_id, copy)
             self.counted = kept.outcomes()
@@ -144,10 +145,15 @@ def _write(
     now: str,
 ) -> BatchWrite:
     grouped: dict[Delta, list[tuple[EssayRow, bytes]]] = {}
+    aggregate = aggregate_essay_id(batch_id)
     for row in rows:
-        counted = not is_aggregate(batch_id, row.essay_id)
-        delta = delta_of(row.counted, row.document.outcomes(), counted)
-        grouped.setdefault(delta, []).append((row, encode(row.document, now)))
+        document = row.document
+        counted = row.essay_id != aggregate
+        if row.in_step:
+            delta = changes_of(tuple(document.moves)) if counted else ()
+        else:
+            delta = delta_of(row.counted, document.outcomes(), counted)
+        grouped.setdefault(delta, []).append((row, encode(document, now)))
     return BatchWrite(
         batch,
         batch.raw,
@@ -163,7 +169,7 @@ def settle(write: BatchWrite) -> None:
     """Note that a write was made."""
     for row, raw in write.essays:
         row.raw = row.copy = raw
-        row.counted = row.document.outcomes()
+        row.document.moves = []
         row.trouble = row.document.damage = ""
     if write.after is not None:
         write.batch.raw = write.after

@@ -11,6 +11,8 @@ from itertools import count
 from typing import Any, Final, TypeAlias
 
 import redis.exceptions as failures
+from hiredis import pack_command
+from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from engine.backends.redis_keys import Keys
@@ -221,10 +223,10 @@ class Store:
         try:
             with self._explained():
                 async with asyncio.timeout(self._answer_seconds):
-                    pipeline: Any = self.client.pipeline(transaction=False)
-                    for command in commands:
-                        pipeline.execute_command(*command)
-                    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+                    if isinstance(self.client, RedisCluster):
+                        replies = await _through_cluster(self.client, commands)
+                    else:
+                        replies = await _through(self.client, commands)
         except RepositoryUnavailable:
             await self._let_go()
             raise
@@ -250,6 +252,38 @@ def _swap_call(part: Iterable[tuple[str, bytes | None, bytes]], ttl: int) -> lis
     for _, before, after in changes:
         call += (ABSENT if before is None else before, after)
     return call
+
+
+async def _through(client: Redis, commands: Sequence[Command]) -> list[Any]:
+    """Send commands over one connection; errors of single commands stand in their places.
+
+    The client's own pipeline packs every argument in Python; that would be most of the work.
+    """
+    pool: Any = client.connection_pool
+    connection = await pool.get_connection()
+    try:
+        await connection.send_packed_command([pack_command(command) for command in commands])
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except failures.ResponseError as error:
+                replies.append(error)
+    except BaseException:
+        # Whatever answers come yet would be taken for those of the next commands.
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await pool.release(connection)
+    return replies
+
+
+async def _through_cluster(client: RedisCluster, commands: Sequence[Command]) -> list[Any]:
+    pipeline = client.pipeline()
+    for command in commands:
+        pipeline.execute_command(*command)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    return replies
 
 
 def _is_denied(reply: Any) -> bool:
