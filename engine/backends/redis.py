@@ -236,29 +236,32 @@ class RedisBatchStateRepository(BatchStateRepository):
         }
         if due and self._background is None:
             self._swept.update(dict.fromkeys(due, now))
-            self._doubtful -= due
-            self._doubtful |= await self._sweeper.verify(due, _SCAN_STEPS)
+            await self._verify(due, _SCAN_STEPS)
         if self._doubtful and self._background is None:
-            self._background = asyncio.create_task(self._sweep_slowly())
+            self._background = asyncio.create_task(self._verify_later())
 
-    async def _sweep_slowly(self) -> None:
+    async def _verify_later(self) -> None:
         """Look again, ever so often, until no doubt is left; most of the time is pause."""
         took = 0.0
+        while self._doubtful:
+            await asyncio.sleep(max(_SWEEP_PAUSE, took * _PAUSES_PER_SWEEP))
+            began = self.clock.monotonic()
+            await self._verify(set(self._doubtful), None)
+            took = self.clock.monotonic() - began
+        self._background = None
+
+    async def _verify(self, due: set[str], budget_steps: int | None) -> None:
+        """Look through the keys for batches; they stay in doubt if that fails."""
+        self._doubtful -= due
         try:
-            while self._doubtful:
-                await asyncio.sleep(max(_SWEEP_PAUSE, took * _PAUSES_PER_SWEEP))
-                began = self.clock.monotonic()
-                due, self._doubtful = self._doubtful, set()
-                try:
-                    self._doubtful |= await self._sweeper.verify(due, None)
-                except BaseException:
-                    self._doubtful |= due
-                    raise
-                took = self.clock.monotonic() - began
+            self._doubtful |= await self._sweeper.verify(due, budget_steps)
         except RepositoryError as error:
-            _log.info("looking through the keys will be tried again: %s", error)
-        finally:
-            self._background = None
+            # What was to be kept is kept; only the proof has to wait.
+            self._doubtful |= due
+            _log.info("the counts of %d batches are not proved yet: %s", len(due), error)
+        except BaseException:
+            self._doubtful |= due
+            raise
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final, TypeAlias
 
@@ -85,7 +86,7 @@ class Store:
             replies = await self.run(WRITE, calls)
             if replies is not None:
                 return replies
-        with self._explained():
+        async with self._careful():
             return [await self._watching.write(write, self.token()) for write in writes]
 
     async def adopt(self, keys: Sequence[str], arguments: Sequence[Any]) -> None:
@@ -94,7 +95,7 @@ class Store:
             call = [len(keys), *keys, self.ttl, *arguments]
             if await self.run(ADOPT, [call]) is not None:
                 return
-        with self._explained():
+        async with self._careful():
             await self._watching.adopt(keys, arguments)
 
     async def seal(self, keys: Sequence[str], chain: str, until: str) -> bool:
@@ -108,7 +109,7 @@ class Store:
             replies = await self.run(SEAL, [call])
             if replies is not None:
                 return bool(replies[0])
-        with self._explained():
+        async with self._careful():
             return await self._watching.seal(keys, chain, until)
 
     async def swap(self, changes: Sequence[tuple[str, bytes | None, bytes]]) -> list[int]:
@@ -127,7 +128,7 @@ class Store:
                     for number, reply in enumerate(replies)
                     for position in reply
                 ]
-        with self._explained():
+        async with self._careful():
             return [
                 position
                 for position, change in enumerate(changes)
@@ -220,19 +221,24 @@ class Store:
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        try:
-            with self._explained():
-                async with asyncio.timeout(self._answer_seconds):
-                    if isinstance(self.client, RedisCluster):
-                        replies = await _through_cluster(self.client, commands)
-                    else:
-                        replies = await _through(self.client, commands)
-        except RepositoryUnavailable:
-            await self._let_go()
-            raise
+        async with self._careful(), asyncio.timeout(self._answer_seconds):
+            if isinstance(self.client, RedisCluster):
+                replies = await _through_cluster(self.client, commands)
+            else:
+                replies = await _through(self.client, commands)
         if any(isinstance(reply, failures.ReadOnlyError) for reply in replies):
             await self._let_go()
         return replies
+
+    @asynccontextmanager
+    async def _careful(self) -> AsyncIterator[None]:
+        """Explain failures; after one, connections that were open are not used again."""
+        try:
+            with self._explained():
+                yield
+        except RepositoryUnavailable:
+            await self._let_go()
+            raise
 
     async def _let_go(self) -> None:
         """Close idle connections: their server may be gone, or no longer be the master."""

@@ -50,9 +50,7 @@ class Watching:
             pipe.multi()
             self._queue(pipe, write, keys)
             self._publish(pipe, write, {**fields, **state}, token, now)
-            try:
-                await pipe.execute()
-            except failures.WatchError:
+            if not await _unless_changed(pipe):
                 return _CONFLICT
         trusted = {**fields, **state}.get(b"ok") == b"1"
         return [b"done", int(trusted and now < int(fields.get(b"until", now + 1)))]
@@ -172,8 +170,12 @@ async def _text(pipe: Any, key: str) -> bytes | None:
 
 
 async def _unless_changed(pipe: Any) -> bool:
+    """Execute what is queued; tell whether nobody wrote since WATCH."""
     try:
         await pipe.execute()
-    except failures.WatchError:
+    except failures.WatchError as error:
+        if isinstance(error.__context__, failures.ConnectionError | failures.TimeoutError):
+            # The client takes a lost connection for a change, but it may have been executed.
+            raise error.__context__ from None
         return False
     return True
