@@ -287,7 +287,7 @@ async def write_every_kind(repository: RedisBatchStateRepository) -> None:
 
 
 async def test_essays_that_expire_one_by_one_leave_no_wrong_total(client: Redis) -> None:
-    async with aclosing(await opened(ttl_seconds=3)) as repository:
+    async with aclosing(await opened(ttl_seconds=2)) as repository:
         judge = Judge(client)
         await repository.record([RegistrationFact("b1", 8, tuple(ESSAYS), NOW)])
         for number in range(12):
@@ -296,7 +296,7 @@ async def test_essays_that_expire_one_by_one_leave_no_wrong_total(client: Redis)
             await judge.look()
             record = await repository.batch_record("b1")
             assert (record.seen, record.total) == (8, 8)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.25)
         assert judge.in_step > 3
-        await asyncio.sleep(3.2)
+        await asyncio.sleep(2.2)
         assert await repository.summaries() == []

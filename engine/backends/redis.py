@@ -8,7 +8,6 @@ count the copies, and the published summary proves whether documents and copies 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,7 @@ from typing import Final, Self
 from weakref import WeakValueDictionary
 
 from engine.backends.redis_chunk import Chunk, Known, essays_by_batch
+from engine.backends.redis_doubts import STEPS_AT_ONCE, Doubts
 from engine.backends.redis_homeless import keep_homeless
 from engine.backends.redis_keys import BATCHES
 from engine.backends.redis_letters import read_letters, set_aside, unreadable, write_letters
@@ -30,7 +30,7 @@ from engine.backends.redis_rows import BatchWrite, settle
 from engine.backends.redis_store import Store
 from engine.backends.redis_sweep import Sweeper, adopt, discover
 from engine.clock import Clock
-from engine.errors import RepositoryConflict, RepositoryError, RepositoryUnavailable
+from engine.errors import RepositoryConflict, RepositoryUnavailable
 from engine.merge import Merge
 from engine.models import BatchRecord, EssayState, Fact, StepFact, is_aggregate
 from engine.redis_access import ANSWER_SECONDS, open_redis
@@ -44,15 +44,6 @@ from engine.repository import (
 
 _ATTEMPTS: Final = 40
 _LONGEST_PAUSE: Final = 0.25
-_SCAN_STEPS: Final = 20
-"""How many steps of a look through all keys a write or a listing waits for."""
-
-_SWEEP_PAUSE: Final = 1.0
-"""Seconds between two looks through all keys for the same batch."""
-
-_PAUSES_PER_SWEEP: Final = 5.0
-
-_log = logging.getLogger(__name__)
 
 
 class RedisBatchStateRepository(BatchStateRepository):
@@ -75,10 +66,7 @@ class RedisBatchStateRepository(BatchStateRepository):
         self._unsure: set[str] = set()
         self._foreign: dict[str, set[str]] = {}
         self._discovered = False
-        self._sweeper = Sweeper(store, self.clock.now)
-        self._doubtful: set[str] = set()
-        self._swept: dict[str, float] = {}
-        self._background: asyncio.Task[None] | None = None
+        self._doubts = Doubts(Sweeper(store, self.clock.now))
 
     @classmethod
     async def open(
@@ -128,7 +116,7 @@ class RedisBatchStateRepository(BatchStateRepository):
             if not contested:
                 faded |= torn
                 kept = [change for change in changes if change.fact.batch_id not in faded]
-                await self._settle_doubts()
+                await self._doubts.settle()
                 return Recorded(news, kept, sorted(faded))
             for number in pending:
                 fact = facts[number]
@@ -190,7 +178,7 @@ class RedisBatchStateRepository(BatchStateRepository):
                 settle(write)
                 written.add(batch_id)
                 if not reply[1]:
-                    self._doubtful.add(batch_id)
+                    self._doubts.add(batch_id)
                 continue
             contested.add(batch_id)
             if reply[0] == b"lost":
@@ -226,43 +214,6 @@ class RedisBatchStateRepository(BatchStateRepository):
             )
             self._listed.update(dict.fromkeys(due, now))
 
-    async def _settle_doubts(self) -> None:
-        """Look through the keys for batches in doubt: at once if that is quick, else later."""
-        now = self.clock.monotonic()
-        due = {
-            batch_id
-            for batch_id in self._doubtful
-            if now - self._swept.get(batch_id, -_SWEEP_PAUSE) >= _SWEEP_PAUSE
-        }
-        if due and self._background is None:
-            self._swept.update(dict.fromkeys(due, now))
-            await self._verify(due, _SCAN_STEPS)
-        if self._doubtful and self._background is None:
-            self._background = asyncio.create_task(self._verify_later())
-
-    async def _verify_later(self) -> None:
-        """Look again, ever so often, until no doubt is left; most of the time is pause."""
-        took = 0.0
-        while self._doubtful:
-            await asyncio.sleep(max(_SWEEP_PAUSE, took * _PAUSES_PER_SWEEP))
-            began = self.clock.monotonic()
-            await self._verify(set(self._doubtful), None)
-            took = self.clock.monotonic() - began
-        self._background = None
-
-    async def _verify(self, due: set[str], budget_steps: int | None) -> None:
-        """Look through the keys for batches; they stay in doubt if that fails."""
-        self._doubtful -= due
-        try:
-            self._doubtful |= await self._sweeper.verify(due, budget_steps)
-        except RepositoryError as error:
-            # What was to be kept is kept; only the proof has to wait.
-            self._doubtful |= due
-            _log.info("the counts of %d batches are not proved yet: %s", len(due), error)
-        except BaseException:
-            self._doubtful |= due
-            raise
-
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.
 
@@ -286,7 +237,7 @@ class RedisBatchStateRepository(BatchStateRepository):
         if batch_ids is not None:
             return await self._chosen(sorted({name for name in batch_ids if name > after}), limit)
         if not self._discovered:
-            await self.discover(_SCAN_STEPS)
+            await self.discover(STEPS_AT_ONCE)
         found: list[BatchRecord] = []
         while len(found) < limit:
             want = limit - len(found)
@@ -309,7 +260,7 @@ class RedisBatchStateRepository(BatchStateRepository):
             records = await read_records(self._store, part, self._foreign)
             unsure = len(records) < len(part) or any(record.doubt for record in records)
             if unsure and not self._discovered:
-                await self.discover(_SCAN_STEPS)
+                await self.discover(STEPS_AT_ONCE)
                 records = await read_records(self._store, part, self._foreign)
             found += records
             if len(found) >= limit:
@@ -372,9 +323,7 @@ class RedisBatchStateRepository(BatchStateRepository):
 
     async def aclose(self) -> None:
         """Stop what goes on in the background and close the connections."""
-        if self._background is not None:
-            self._background.cancel()
-            await asyncio.gather(self._background, return_exceptions=True)
+        await self._doubts.aclose()
         await self._store.client.aclose()
 
     def _check_writable(self) -> None:

@@ -1,39 +1,31 @@
-"""The server as the backend uses it: pipelines, scripts and their fallback, bounded in time."""
+"""The server as the backend uses it: scripts, and what stands in for them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import redis.exceptions as failures
-from hiredis import pack_command
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from engine.backends.redis_keys import Keys
+from engine.backends.redis_link import Command, Link
 from engine.backends.redis_rows import BatchWrite, arguments_of
 from engine.backends.redis_scripts import ABSENT, ADOPT, DIGESTS, SEAL, SWAP, TIE, WRITE
 from engine.backends.redis_watch import Watching
-from engine.errors import CorruptDocument, RepositoryUnavailable
-from engine.redis_access import Client, explained, place_of
-
-Command: TypeAlias = tuple[Any, ...]
+from engine.redis_access import Client
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_PIPELINE: Final = 5000
 _CALLS_AT_ONCE: Final = 100
 """Scripts in one exchange: each takes about a millisecond, and the exchange is bounded."""
 
 
-class Store:
-    """Sends commands and scripts; every failure of the server is explained in one line.
+class Store(Link):
+    """What the backend asks of the server, each in one step of the server.
 
     Args:
         client: The connection.
@@ -43,14 +35,10 @@ class Store:
     """
 
     def __init__(self, client: Client, url: str, ttl_seconds: int, answer_seconds: float) -> None:
-        self.client = client
-        self.clustered = isinstance(client, RedisCluster)
+        super().__init__(client, url, answer_seconds)
         self.keys = Keys(self.clustered)
         self.ttl = ttl_seconds
-        self.place = place_of(url)
         self.scripts_allowed = True
-        self._url = url
-        self._answer_seconds = answer_seconds
         self._name = str(secrets.randbelow(9 * 10**11) + 10**11)
         self._numbers = count()
         self._watching = Watching(client, ttl_seconds)
@@ -59,26 +47,6 @@ class Store:
         """Return digits that nobody has used before."""
         return f"{self._name}{next(self._numbers):09d}"
 
-    async def send(self, commands: Sequence[Command], *, tolerate: bool = False) -> list[Any]:
-        """Send commands together and return their replies.
-
-        Args:
-            commands: Names of commands with their arguments.
-            tolerate: Return an error about a single key in place of its reply.
-
-        Raises:
-            RepositoryUnavailable: The server does not answer, or refuses.
-            CorruptDocument: A key holds another type than it should.
-        """
-        replies: list[Any] = []
-        for start in range(0, len(commands), _LONGEST_PIPELINE):
-            replies += await self._exchange(commands[start : start + _LONGEST_PIPELINE])
-        for reply in replies:
-            if isinstance(reply, Exception) and not (tolerate and _is_about_type(reply)):
-                with self._explained():
-                    raise reply
-        return replies
-
     async def write(self, writes: Sequence[BatchWrite]) -> list[list[Any]]:
         """Make writes, and return for each `done` or what was not as it had been read."""
         if self.scripts_allowed:
@@ -86,7 +54,7 @@ class Store:
             replies = await self.run(WRITE, calls)
             if replies is not None:
                 return replies
-        async with self._careful():
+        async with self.careful():
             return [await self._watching.write(write, self.token()) for write in writes]
 
     async def adopt(self, keys: Sequence[str], arguments: Sequence[Any]) -> None:
@@ -95,7 +63,7 @@ class Store:
             call = [len(keys), *keys, self.ttl, *arguments]
             if await self.run(ADOPT, [call]) is not None:
                 return
-        async with self._careful():
+        async with self.careful():
             await self._watching.adopt(keys, arguments)
 
     async def seal(self, keys: Sequence[str], chain: str, until: str) -> bool:
@@ -109,7 +77,7 @@ class Store:
             replies = await self.run(SEAL, [call])
             if replies is not None:
                 return bool(replies[0])
-        async with self._careful():
+        async with self.careful():
             return await self._watching.seal(keys, chain, until)
 
     async def swap(self, changes: Sequence[tuple[str, bytes | None, bytes]]) -> list[int]:
@@ -128,7 +96,7 @@ class Store:
                     for number, reply in enumerate(replies)
                     for position in reply
                 ]
-        async with self._careful():
+        async with self.careful():
             return [
                 position
                 for position, change in enumerate(changes)
@@ -156,25 +124,6 @@ class Store:
         await self.send(commands)
         return await self.send([("GET", key) for key in results])
 
-    def nodes(self) -> list[Any]:
-        """Return the servers that hold different keys."""
-        if isinstance(self.client, RedisCluster):
-            return list(self.client.get_primaries())
-        return [None]
-
-    async def scan(
-        self, node: Any, cursor: int, match: str, count_hint: int
-    ) -> tuple[int, list[bytes]]:
-        """Return one step of a look through the keys of a server."""
-        words = ("SCAN", cursor, "MATCH", match, "COUNT", count_hint)
-        with self._explained():
-            async with asyncio.timeout(self._answer_seconds):
-                if node is None:
-                    reply = await self.client.execute_command(*words)
-                else:
-                    reply = await node.execute_command(*words)
-        return int(reply[0]), list(reply[1])
-
     async def now_ms(self) -> int:
         """Return the time of the server in milliseconds."""
         if self.clustered:
@@ -201,12 +150,14 @@ class Store:
         replies: list[Any] = []
         for start in range(0, len(calls), _CALLS_AT_ONCE):
             part = calls[start : start + _CALLS_AT_ONCE]
-            replies += await self._exchange([("EVALSHA", digest, *call) for call in part])
-        missing = [n for n, reply in enumerate(replies) if isinstance(reply, _NoScript)]
+            replies += await self.exchange([("EVALSHA", digest, *call) for call in part])
+        missing = [
+            n for n, reply in enumerate(replies) if isinstance(reply, failures.NoScriptError)
+        ]
         if missing:
             # Somebody emptied the cache of scripts; those that ran are not run again.
             again = [("EVAL", script, *calls[number]) for number in missing]
-            for number, reply in zip(missing, await self._exchange(again), strict=True):
+            for number, reply in zip(missing, await self.exchange(again), strict=True):
                 replies[number] = reply
         if replies and all(map(_is_denied, replies)):
             self.scripts_allowed = False
@@ -214,42 +165,9 @@ class Store:
             return None
         for reply in replies:
             if isinstance(reply, Exception):
-                with self._explained():
+                with self.explained():
                     raise reply
         return replies
-
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        if not commands:
-            return []
-        async with self._careful(), asyncio.timeout(self._answer_seconds):
-            if isinstance(self.client, RedisCluster):
-                replies = await _through_cluster(self.client, commands)
-            else:
-                replies = await _through(self.client, commands)
-        if any(isinstance(reply, failures.ReadOnlyError) for reply in replies):
-            await self._let_go()
-        return replies
-
-    @asynccontextmanager
-    async def _careful(self) -> AsyncIterator[None]:
-        """Explain failures; after one, connections that were open are not used again."""
-        try:
-            with self._explained():
-                yield
-        except RepositoryUnavailable:
-            await self._let_go()
-            raise
-
-    async def _let_go(self) -> None:
-        """Close idle connections: their server may be gone, or no longer be the master."""
-        if not isinstance(self.client, RedisCluster):
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-
-    def _explained(self) -> Any:
-        return _Explained(self._url, self.place)
-
-
-_NoScript = failures.NoScriptError
 
 
 def _swap_call(part: Iterable[tuple[str, bytes | None, bytes]], ttl: int) -> list[Any]:
@@ -260,59 +178,5 @@ def _swap_call(part: Iterable[tuple[str, bytes | None, bytes]], ttl: int) -> lis
     return call
 
 
-async def _through(client: Redis, commands: Sequence[Command]) -> list[Any]:
-    """Send commands over one connection; errors of single commands stand in their places.
-
-    The client's own pipeline packs every argument in Python; that would be most of the work.
-    """
-    pool: Any = client.connection_pool
-    connection = await pool.get_connection()
-    try:
-        await connection.send_packed_command([pack_command(command) for command in commands])
-        replies: list[Any] = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except failures.ResponseError as error:
-                replies.append(error)
-    except BaseException:
-        # Whatever answers come yet would be taken for those of the next commands.
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        await pool.release(connection)
-    return replies
-
-
-async def _through_cluster(client: RedisCluster, commands: Sequence[Command]) -> list[Any]:
-    pipeline = client.pipeline()
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies: list[Any] = await pipeline.execute(raise_on_error=False)
-    return replies
-
-
 def _is_denied(reply: Any) -> bool:
     return isinstance(reply, failures.NoPermissionError) and "'eval" in str(reply)
-
-
-def _is_about_type(error: Exception) -> bool:
-    return str(error).startswith("WRONGTYPE")
-
-
-class _Explained:
-    """`explained`, and keys of a wrong type as `CorruptDocument`."""
-
-    def __init__(self, url: str, place: str) -> None:
-        self._inner = explained(url)
-        self._place = place
-
-    def __enter__(self) -> None:
-        self._inner.__enter__()
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
-        if isinstance(error, failures.ResponseError) and "WRONGTYPE" in str(error):
-            raise CorruptDocument(
-                f"a key in Redis at {self._place} is of another type than ours; look at bcs:*"
-            ) from error
-        return self._inner.__exit__(kind, error, trace)

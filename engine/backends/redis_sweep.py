@@ -148,7 +148,8 @@ class Sweeper:
             behind = [row for row in rows if everything or not row.in_step]
             if not behind:
                 return
-            await self._take_home(batch, behind)
+            # Which batches know an essay is forgotten as long after it was first said.
+            await self._take_home(batch, [row for row in behind if everything or row.copy is None])
             await write_letters(
                 self._store,
                 [
@@ -173,9 +174,9 @@ class Sweeper:
                 return
 
     async def _take_home(self, batch: CachedBatch, rows: list[EssayRow]) -> None:
-        """Tie essays that we did not count, and add what was kept of them without a batch."""
+        """Tie essays to their batch, and add what was kept of them without a batch."""
         batch_id = batch.record.batch_id
-        new = {row.essay_id: row for row in rows if row.copy is None}
+        new = {row.essay_id: row for row in rows}
         kept = await tie(self._store, [(batch_id, essay_id) for essay_id in sorted(new)])
         for essay_id, row in new.items():
             document = row.document

@@ -214,7 +214,7 @@ async def test_a_server_that_is_loading_is_waited_for() -> None:
     slow = {"appendonly": "yes", "appendfsync": "no", "enable-debug-command": "yes"}
     with private_redis(slow) as server:
         async with aclosing(await opened(server.url)) as repository:
-            await repository.record([fact(f"e{number}") for number in range(2000)])
+            await repository.record([fact(f"e{number}") for number in range(500)])
             async with client_of(server) as admin:
                 await admin.config_set("key-load-delay", "500")
                 await admin.config_set("loading-process-events-interval-bytes", "1024")
@@ -226,7 +226,7 @@ async def test_a_server_that_is_loading_is_waited_for() -> None:
                 await reload
             errors = await persistently(lambda: repository.record([fact("e1", "later")]))
             assert all("loading" in str(error) for error in errors)
-            assert (await repository.batch_record("b1")).counts["nlp"] == [2000, 0]
+            assert (await repository.batch_record("b1")).counts["nlp"] == [500, 0]
 
 
 async def admin_delay(server: PrivateRedis, delay: str) -> None:

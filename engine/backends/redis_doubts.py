@@ -1,0 +1,86 @@
+"""Batches whose counts are not proved, and when the keys are looked through for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from engine.backends.redis_sweep import Sweeper
+from engine.errors import RepositoryError
+
+STEPS_AT_ONCE: Final = 20
+"""How many steps of a look through all keys a write or a listing waits for."""
+
+_PAUSE_SECONDS: Final = 1.0
+"""Between two looks for the same batch: another service may write all the time."""
+
+_PAUSES_PER_LOOK: Final = 5.0
+"""Of the background's time, so many parts are pause for each part of work."""
+
+_log = logging.getLogger(__name__)
+
+
+class Doubts:
+    """Has doubts settled: at once where that is quick, else in the background."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+        self._doubtful: set[str] = set()
+        self._looked_at: dict[str, float] = {}
+        self._background: asyncio.Task[None] | None = None
+
+    def add(self, batch_id: str) -> None:
+        """Note that the counts of a batch are not proved."""
+        self._doubtful.add(batch_id)
+
+    async def settle(self) -> None:
+        """Look through the keys for those that were not looked at just now."""
+        if not self._doubtful or self._background is not None:
+            return
+        now = time.monotonic()
+        due = {
+            batch_id
+            for batch_id in self._doubtful
+            if now - self._looked_at.get(batch_id, -_PAUSE_SECONDS) >= _PAUSE_SECONDS
+        }
+        if due:
+            await self._look(due, STEPS_AT_ONCE)
+        if self._doubtful and self._background is None:
+            self._background = asyncio.create_task(self._look_later())
+
+    async def _look_later(self) -> None:
+        """Look again, ever so often, until no doubt is left."""
+        took = 0.0
+        while self._doubtful:
+            await asyncio.sleep(max(_PAUSE_SECONDS, took * _PAUSES_PER_LOOK))
+            began = time.monotonic()
+            await self._look(set(self._doubtful), None)
+            took = time.monotonic() - began
+        self._background = None
+
+    async def _look(self, due: set[str], budget_steps: int | None) -> None:
+        """Look through the keys for batches; they stay in doubt if that fails."""
+        now = time.monotonic()
+        self._looked_at = {
+            batch_id: moment
+            for batch_id, moment in self._looked_at.items()
+            if now - moment < _PAUSE_SECONDS
+        } | dict.fromkeys(due, now)
+        self._doubtful -= due
+        try:
+            self._doubtful |= await self._sweeper.verify(due, budget_steps)
+        except RepositoryError as error:
+            # What was to be kept is kept; only the proof has to wait.
+            self._doubtful |= due
+            _log.info("the counts of %d batches are not proved yet: %s", len(due), error)
+        except BaseException:
+            self._doubtful |= due
+            raise
+
+    async def aclose(self) -> None:
+        """Stop what goes on in the background."""
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.gather(self._background, return_exceptions=True)
