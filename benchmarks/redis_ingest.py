@@ -1,6 +1,8 @@
 """Recording into Redis beside the raw SET of the same documents and the deployed procedure.
 
-Every figure is a ratio within one run, as machines differ; rounds are interleaved.
+Every figure is a ratio within one run, as machines differ; rounds are interleaved. We need two
+processors, raw SET one: on a machine that others use as well, the ratio of what the busier
+process spends per event says what there would be with both to ourselves.
 """
 
 from __future__ import annotations
@@ -12,15 +14,15 @@ import resource
 import socket
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from measure import report
 from redis.asyncio import Redis
 
 from engine.backends.redis import RedisBatchStateRepository
-from engine.models import COMPLETED, Fact, RegistrationFact, StepFact
+from engine.models import COMPLETED, BatchRecord, Fact, RegistrationFact, StepFact
 from engine.servers import PrivateRedis
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
@@ -104,20 +106,24 @@ async def record_all(
     return sum(map(len, chunks)) / (time.perf_counter() - start)
 
 
-async def ours(server: PrivateRedis, chunks: Sequence[Sequence[Fact]]) -> tuple[float, float]:
-    """Return events per second and our own CPU microseconds per event."""
+async def ours(
+    server: PrivateRedis, chunks: Sequence[Sequence[Fact]]
+) -> tuple[float, float, float]:
+    """Return events per second, and the CPU microseconds per event of us and of the server."""
     await flush(server)
     repository = await RedisBatchStateRepository.open(server.url, ttl_seconds=TTL_SECONDS)
     await repository.record(registrations())
+    events = sum(map(len, chunks)) / 1e6
+    served = await server_seconds(server)
     before = cpu_seconds()
     rate = await record_all(repository, chunks)
-    spent = (cpu_seconds() - before) / sum(map(len, chunks)) * 1e6
+    spent = (cpu_seconds() - before) / events
+    served = (await server_seconds(server) - served) / events
     for batch in range(BATCHES):
-        record = await repository.batch_record(f"batch-{batch}")
-        assert record.doubt == ""
+        record = await proved(repository, f"batch-{batch}")
         assert record.counts == {step: [ESSAYS, 0] for step in STEPS}
     await repository.aclose()
-    return rate, spent
+    return rate, spent, served
 
 
 async def flush(server: PrivateRedis) -> None:
@@ -132,6 +138,23 @@ def client_of(server: PrivateRedis) -> Redis:
 def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+async def proved(repository: RedisBatchStateRepository, batch_id: str) -> BatchRecord:
+    """Wait until all keys were looked through, which goes on in the background."""
+    for _ in range(200):
+        record = await repository.batch_record(batch_id)
+        if not record.doubt:
+            return record
+        await asyncio.sleep(0.1)
+    raise TimeoutError(record.doubt)
+
+
+async def server_seconds(server: PrivateRedis) -> float:
+    """The CPU that the server has spent so far."""
+    async with client_of(server) as client:
+        spent = await client.info("cpu")
+    return float(spent["used_cpu_user"] + spent["used_cpu_sys"])
 
 
 async def documents(server: PrivateRedis) -> list[tuple[bytes, bytes]]:
@@ -213,10 +236,7 @@ async def summary_seconds(server: PrivateRedis) -> float:
     await repository.record([RegistrationFact("batch-0", 10_000, names, START)])
     for step in range(len(STEPS)):
         await repository.record([fact(0, number, step) for number in range(10_000)])
-    for _ in range(100):
-        if not (await repository.batch_record("batch-0")).doubt:
-            break
-        await asyncio.sleep(0.2)
+    await proved(repository, "batch-0")
     costs = []
     for _ in range(500):
         start = time.perf_counter()
@@ -227,32 +247,52 @@ async def summary_seconds(server: PrivateRedis) -> float:
     return statistics.median(costs)
 
 
-async def measure(
-    work: Callable[[], Awaitable[tuple[float, float]]], server: PrivateRedis
-) -> tuple[float, float, float]:
-    """Return events per second, CPU per event, and the ratio to raw SET right after it."""
-    rate, spent = await work()
-    return rate, spent, rate / raw_set(server, await documents(server))
+class Measured(NamedTuple):
+    rate: float
+    spent: float
+    served: float
+    ratio: float
+    by_cpu: float
+
+    def tell(self, name: str, target: float) -> None:
+        report(f"Redis, {name}, events/s", f"{self.rate:,.0f}", "-", True)
+        report(
+            "  CPU per event, ours + server's",
+            f"{self.spent:.1f} + {self.served:.1f} us",
+            "-",
+            True,
+        )
+        good = self.ratio >= target
+        report("  / raw pipelined SET", f"{self.ratio:.2f}", f">= {target:.2f}", good)
+        report("  / raw pipelined SET, by CPU", f"{self.by_cpu:.2f}", "-", True)
+
+
+async def measure(server: PrivateRedis, chunks: Sequence[Sequence[Fact]]) -> Measured:
+    """Record, then SET the same documents right after it."""
+    rate, spent, served = await ours(server, chunks)
+    found = await documents(server)
+    before = await server_seconds(server)
+    raw = raw_set(server, found)
+    cost = (await server_seconds(server) - before) / (4 * len(found) / 1e6)
+    return Measured(rate, spent, served, rate / raw, cost / max(spent, served))
+
+
+def middle(rounds: Sequence[Measured]) -> Measured:
+    return Measured(*(statistics.median(column) for column in zip(*rounds, strict=True)))
 
 
 async def main() -> None:
     events, together = step_by_step(), coalesced()
     with PrivateRedis() as server:
-        single, joint, old = [], [], []
+        single, joint, times = [], [], []
         for _ in range(ROUNDS):
-            single.append(await measure(lambda: ours(server, events), server))
-            joint.append(await measure(lambda: ours(server, together), server))
-            old.append(await deployed(server))
-        rate, spent, ratio = (statistics.median(column) for column in zip(*single, strict=True))
-        report("Redis, an essay write per event, events/s", f"{rate:,.0f}", "-", True)
-        report("  our CPU per event", f"{spent:.1f} us", "-", True)
-        report("  / raw pipelined SET", f"{ratio:.2f}", ">= 0.20", ratio >= 0.20)
-        times = statistics.median(one[0] / slow for one, slow in zip(single, old, strict=True))
-        report("  / the deployed procedure, 50 tasks", f"{times:.1f}", ">= 15", times >= 15)
-        rate, spent, ratio = (statistics.median(column) for column in zip(*joint, strict=True))
-        report("Redis, four steps of an essay together", f"{rate:,.0f}", "-", True)
-        report("  our CPU per event", f"{spent:.1f} us", "-", True)
-        report("  / raw pipelined SET", f"{ratio:.2f}", ">= 0.45", ratio >= 0.45)
+            single.append(await measure(server, events))
+            joint.append(await measure(server, together))
+            times.append(single[-1].rate / await deployed(server))
+        middle(single).tell("an essay write per event", 0.20)
+        ratio = statistics.median(times)
+        report("  / the deployed procedure, 50 tasks", f"{ratio:.1f}", ">= 15", ratio >= 15)
+        middle(joint).tell("four steps of an essay together", 0.45)
         cost = await summary_seconds(server) * 1e3
         report("summary of 10,000 essays in sync", f"{cost:.3f} ms", "<= 1 ms", cost <= 1)
 

@@ -81,12 +81,13 @@ class Chunk(Touched):
         await self._tie(wanted, homeless)
         await self._load_uploads(facts)
         for fact in facts:
-            if isinstance(fact, StepFact):
-                batch_ids = (fact.batch_id,) if fact.batch_id else homes[fact.essay_id]
-                for batch_id in batch_ids:
+            if type(fact) is StepFact:
+                step = fact.step
+                for batch_id in (fact.batch_id,) if fact.batch_id else homes[fact.essay_id]:
                     row = self.cached[batch_id].rows.get(fact.essay_id)
-                    if row is not None and fact.step in row.document.steps:
-                        self.steps[row, fact.step] = row.document.steps[fact.step]
+                    old = None if row is None else row.document.steps.get(step)
+                    if old is not None:
+                        self.steps[row, step] = old
 
     def key_for(self, batch: KnownBatch, essay_id: str) -> Any:
         """Return the row of an essay that we do not count yet; others may have written it."""
@@ -223,7 +224,7 @@ def essays_by_batch(facts: Iterable[Fact], homes: dict[str, list[str]]) -> dict[
     """Return the essays that facts name, by batch."""
     wanted: dict[str, set[str]] = defaultdict(set)
     for fact in facts:
-        if isinstance(fact, StepFact):
+        if type(fact) is StepFact:
             for batch_id in (fact.batch_id,) if fact.batch_id else homes[fact.essay_id]:
                 wanted[batch_id].add(fact.essay_id)
         elif isinstance(fact, EssaysFact | RegistrationFact):

@@ -66,7 +66,8 @@ WRITE: Final = (
 --   uploads, phase words, (essay, document before, copy before, document after)...,
 --   (count of essays, count of pairs, (field, change)...)...
 local ABSENT = '\0absent'
-local ttl, token = tonumber(ARGV[1]), ARGV[2]
+-- A number would be written out again for every command.
+local ttl, token = ARGV[1], ARGV[2]
 local entries = tonumber(redis.call('HGET', KEYS[2], 'e') or '0')
 if entries ~= redis.call('HLEN', KEYS[4]) then return {'lost'} end
 local function differs(stored, expected)
@@ -142,7 +143,7 @@ if entries == copies then return 1 end
 if copies ~= tonumber(ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[2], unpack(ARGV, 3))
-redis.call('EXPIRE', KEYS[2], tonumber(ARGV[1]))
+redis.call('EXPIRE', KEYS[2], ARGV[1])
 return 1
 """
 
@@ -163,7 +164,7 @@ local failed = {}
 for i = 1, #KEYS do
   local stored = redis.call('GET', KEYS[i])
   if stored == ARGV[i * 2] or (stored == false and ARGV[i * 2] == '\0absent') then
-    redis.call('SETEX', KEYS[i], tonumber(ARGV[1]), ARGV[i * 2 + 1])
+    redis.call('SETEX', KEYS[i], ARGV[1], ARGV[i * 2 + 1])
   else
     failed[#failed + 1] = i
   end
@@ -177,7 +178,7 @@ TIE: Final = r"""
 local count = #KEYS / 2
 for i = 1, count do
   redis.call('SADD', KEYS[i], ARGV[i + 1])
-  redis.call('EXPIRE', KEYS[i], tonumber(ARGV[1]))
+  redis.call('EXPIRE', KEYS[i], ARGV[1])
 end
 return redis.call('MGET', unpack(KEYS, count + 1))
 """
