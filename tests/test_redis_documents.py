@@ -253,6 +253,18 @@ async def test_our_own_keys_of_another_type(
     assert (await ours.batch_record("b1")).counts == {"new": [1, 0]}
 
 
+def test_integers_that_python_does_not_read_are_kept() -> None:
+    large = "7" * 6000
+    metadata = f'{{"nlp": {{"n": {large}}}}}'
+    raw = f'{{"completed_steps": ["nlp"], "step_metadata": {metadata}, "x": {large}}}'
+    document = decode("b1", "e1", raw.encode())
+    assert document.steps["nlp"].outcome == COMPLETED
+    document.put(StepFact("b1", "e1", "new", COMPLETED, NOW))
+    again = encode(document, NOW.isoformat()).decode()
+    assert f'"nlp": {{"n": {large}}}' in again
+    assert f'"x": {large}' in again
+
+
 # Values of unknown members, and of metadata that others wrote
 
 integers = st.integers() | st.sampled_from([2**53 + 1, -(2**64), 10**30])

@@ -99,29 +99,33 @@ class RedisBatchStateRepository(BatchStateRepository):
         On return the facts are in Redis, as durable as that is.
         """
         self._check_writable()
+        try:
+            recorded = await self._record(facts)
+        except BaseException:
+            # Some of it may have been written, unseen by whoever follows the changes.
+            self._unsure |= {fact.batch_id for fact in facts if fact.batch_id}
+            raise
+        await self._doubts.settle()
+        return recorded
+
+    async def _record(self, facts: Sequence[Fact]) -> Recorded:
+        """Try until nobody else changes what was read."""
         news = [False] * len(facts)
         changes: list[Change] = []
-        faded, self._unsure = self._unsure, set()
         pending = list(range(len(facts)))
-        torn: set[str] = set()
+        faded: set[str] = set()
         for attempt in range(_ATTEMPTS):
-            part = [facts[number] for number in pending]
-            recorded, contested, written, foreign = await self._record_once(part)
+            recorded, contested, torn = await self._record_once([facts[n] for n in pending])
+            faded |= torn
+            changes += [one for one in recorded.changes if one.fact.batch_id not in contested]
             for number, is_new in zip(pending, recorded.news, strict=True):
-                news[number] = news[number] or is_new
-            torn |= (contested & written) | foreign
-            changes += [
-                change for change in recorded.changes if change.fact.batch_id not in contested
-            ]
+                untouched = facts[number].batch_id in contested - faded
+                news[number] = news[number] or (is_new and not untouched)
             if not contested:
-                faded |= torn
+                faded |= self._unsure
+                self._unsure -= faded
                 kept = [change for change in changes if change.fact.batch_id not in faded]
-                await self._doubts.settle()
                 return Recorded(news, kept, sorted(faded))
-            for number in pending:
-                fact = facts[number]
-                if fact.batch_id in contested and fact.batch_id not in torn:
-                    news[number] = False
             pending = [
                 number
                 for number in pending
@@ -133,14 +137,12 @@ class RedisBatchStateRepository(BatchStateRepository):
             f"{self._store.place}; nothing was lost, try again"
         )
 
-    async def _record_once(
-        self, facts: Sequence[Fact]
-    ) -> tuple[Recorded, set[str], set[str], set[str]]:
+    async def _record_once(self, facts: Sequence[Fact]) -> tuple[Recorded, set[str], set[str]]:
         """Read, merge and write once.
 
         Returns:
-            What was merged, the batches that others changed meanwhile, those of which anything
-            was written, and those in which results of other services were found.
+            What was merged; the batches that others changed meanwhile; and those of which the
+            changes do not tell all: a part was written, or others had written too.
         """
         homeless, homes = await keep_homeless(
             self._store,
@@ -159,19 +161,13 @@ class RedisBatchStateRepository(BatchStateRepository):
             self._known.put(
                 batch for batch_id, batch in chunk.cached.items() if batch_id not in contested
             )
-        return recorded, contested, written, chunk.foreign
+        return recorded, contested, (contested & written) | chunk.foreign
 
     async def _write(self, writes: Sequence[BatchWrite]) -> tuple[set[str], set[str]]:
         """Make writes; return the batches that have changed, and those that were written."""
         contested: set[str] = set()
         written: set[str] = set()
-        names = {write.batch.record.batch_id for write in writes}
-        try:
-            replies = await self._store.write(writes)
-        except BaseException:
-            # They may have been made or not; whoever follows us has to read them again.
-            self._unsure |= names
-            raise
+        replies = await self._store.write(writes)
         for write, reply in zip(writes, replies, strict=True):
             batch_id = write.batch.record.batch_id
             if reply[0] == b"done":
@@ -181,6 +177,7 @@ class RedisBatchStateRepository(BatchStateRepository):
                     self._doubts.add(batch_id)
                 continue
             contested.add(batch_id)
+            self._listed.pop(batch_id, None)  # Redis may have been emptied
             if reply[0] == b"lost":
                 await adopt(self._store, batch_id)
             elif reply[0] == b"type":

@@ -75,6 +75,9 @@ local function differs(stored, expected)
   return stored ~= expected
 end
 if ARGV[5] ~= '' and differs(redis.call('GET', KEYS[3]), ARGV[4]) then return {'batch'} end
+if ARGV[5] == '' and ARGV[4] ~= ABSENT and redis.call('EXISTS', KEYS[3]) == 0 then
+  return {'batch'}
+end
 
 local place = 8
 local uploads, phases = {}, {}

@@ -33,7 +33,8 @@ class Watching:
             fields = await pipe.hgetall(names.index)
             if int(fields.get(b"e", 0)) != await pipe.hlen(names.essays):
                 return [b"lost"]
-            if write.after is not None and await pipe.get(names.batch) != write.before:
+            found = await pipe.get(names.batch)
+            if found != write.before and (write.after is not None or found is None):
                 return [b"batch"]
             if keys:
                 stored = await pipe.mget(keys)

@@ -26,7 +26,7 @@ from redis_services import check_strictly
 from engine.backends.redis import RedisBatchStateRepository
 from engine.engine import Engine
 from engine.errors import CorruptDocument, RepositoryUnavailable
-from engine.models import COMPLETED, BatchRecord, EssaysFact, Fact, StepFact
+from engine.models import COMPLETED, BatchRecord, EssaysFact, Fact, RegistrationFact, StepFact
 from engine.servers import PrivateRedis
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -164,6 +164,36 @@ async def test_a_write_whose_answer_is_lost_counts_once(
             assert record.counts == {"first": [1, 0], "nlp": [2, 0]}
             assert (record.seen, record.doubt) == (3, "")
     await check_documents(client, {("e1", "first"), ("e1", "nlp"), ("e2", "nlp")})
+
+
+async def test_failures_in_a_row_are_all_told_afterwards() -> None:
+    with private_redis({"appendonly": "yes"}) as server:
+        async with aclosing(await opened(server.url)) as repository:
+            await repository.record([fact("e1", batch_id="b1"), fact("e1", batch_id="b2")])
+            server.kill()
+            for batch_id in ("b1", "b2"):
+                with pytest.raises(RepositoryUnavailable):
+                    await repository.record([fact("e2", batch_id=batch_id)])
+            server.start()
+            recorded = await repository.record([fact("e1", "later", batch_id="b3")])
+            assert list(recorded.faded) == ["b1", "b2"]
+            assert list((await repository.record([fact("e3")])).faded) == []
+
+
+async def test_an_emptied_server_is_filled_anew(client: Redis) -> None:
+    """R02 as far as Redis alone goes: nothing of before is mixed into what comes after."""
+    async with aclosing(await opened(shared_redis().url)) as repository:
+        registration = RegistrationFact("b1", 9, ("e1",), NOW)
+        await repository.record([registration, fact("e1")])
+        await client.flushall()
+        await repository.record([fact("e2")])  # changes nothing of the batch itself
+        record = await repository.batch_record("b1")
+        assert (record.expected, record.seen, record.counts) == (None, 1, {"nlp": [1, 0]})
+        assert [one.batch_id for one in await repository.summaries()] == ["b1"]
+        await repository.record([registration, fact("e1")])
+        record = await repository.batch_record("b1")
+        assert (record.expected, record.seen, record.counts) == (9, 2, {"nlp": [2, 0]})
+    await check_documents(client, {("e1", "nlp"), ("e2", "nlp")})
 
 
 async def test_a_full_server_is_said_to_be_full_and_keeps_whole_documents() -> None:
