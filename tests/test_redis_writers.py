@@ -300,3 +300,16 @@ async def test_essays_that_expire_one_by_one_leave_no_wrong_total(client: Redis)
         assert judge.in_step > 3
         await asyncio.sleep(2.2)
         assert await repository.summaries() == []
+
+
+async def test_batches_that_are_gone_leave_the_list(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.backends.redis_doubts._PRUNE_PAUSE_SECONDS", 0.1)
+    await client.zadd("bcs:tui:batches", {"gone": 0, "coming": 0})
+    async with aclosing(await opened()) as repository:
+        await repository.record([fact("e1", "nlp")])
+        await asyncio.sleep(0.05)
+        await client.set("bcs:tui:batch:coming", "{}")
+        await asyncio.sleep(0.2)
+        assert await client.zrange("bcs:tui:batches", 0, -1) == [b"b1", b"coming"]

@@ -63,10 +63,11 @@ class RedisBatchStateRepository(BatchStateRepository):
         self._known = Known()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listed: dict[str, float] = {}
+        self._pruned_at = -float(store.ttl)
         self._unsure: set[str] = set()
         self._foreign: dict[str, set[str]] = {}
         self._discovered = False
-        self._doubts = Doubts(Sweeper(store, self.clock.now))
+        self._doubts = Doubts(store, Sweeper(store, self.clock.now))
 
     @classmethod
     async def open(
@@ -210,6 +211,9 @@ class RedisBatchStateRepository(BatchStateRepository):
                 [("ZADD", BATCHES, *scored), ("EXPIRE", BATCHES, self._store.ttl)]
             )
             self._listed.update(dict.fromkeys(due, now))
+            if now - self._pruned_at >= self._store.ttl / 4:
+                self._pruned_at = now
+                self._doubts.keep_list_short()
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

@@ -7,7 +7,8 @@ import logging
 import time
 from typing import Final
 
-from engine.backends.redis_sweep import Sweeper
+from engine.backends.redis_store import Store
+from engine.backends.redis_sweep import Sweeper, prune
 from engine.errors import RepositoryError
 
 STEPS_AT_ONCE: Final = 20
@@ -15,6 +16,8 @@ STEPS_AT_ONCE: Final = 20
 
 _PAUSE_SECONDS: Final = 1.0
 """Between two looks for the same batch: another service may write all the time."""
+
+_PRUNE_PAUSE_SECONDS: Final = 30.0
 
 _PAUSES_PER_LOOK: Final = 5.0
 """Of the background's time, so many parts are pause for each part of work."""
@@ -25,11 +28,24 @@ _log = logging.getLogger(__name__)
 class Doubts:
     """Has doubts settled: at once where that is quick, else in the background."""
 
-    def __init__(self, sweeper: Sweeper) -> None:
+    def __init__(self, store: Store, sweeper: Sweeper) -> None:
+        self._store = store
         self._sweeper = sweeper
+        self._pruning: asyncio.Task[None] | None = None
         self._doubtful: set[str] = set()
         self._looked_at: dict[str, float] = {}
         self._background: asyncio.Task[None] | None = None
+
+    def keep_list_short(self) -> None:
+        """Take batches that have expired out of the list of all, once in a while."""
+        if self._pruning is None or self._pruning.done():
+            self._pruning = asyncio.create_task(self._prune())
+
+    async def _prune(self) -> None:
+        try:
+            await prune(self._store, _PRUNE_PAUSE_SECONDS)
+        except RepositoryError as error:
+            _log.info("the list of batches stays as long as it is: %s", error)
 
     def add(self, batch_id: str) -> None:
         """Note that the counts of a batch are not proved."""
@@ -81,6 +97,7 @@ class Doubts:
 
     async def aclose(self) -> None:
         """Stop what goes on in the background."""
-        if self._background is not None:
-            self._background.cancel()
-            await asyncio.gather(self._background, return_exceptions=True)
+        tasks = [task for task in (self._background, self._pruning) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

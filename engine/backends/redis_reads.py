@@ -29,12 +29,17 @@ async def read_records(
         foreign: Essays that were found in documents of other services.
     """
     found = await _read_stored(store, batch_ids)
+    blank = [
+        batch_id
+        for batch_id, (index, _, raw, phases) in zip(batch_ids, found, strict=True)
+        if index.summary is None and raw is None and not phases and batch_id not in foreign
+    ]
+    gone = set(await without_keys(store, blank))
     records: list[BatchRecord] = []
     for batch_id, (index, doubt, raw, phases) in zip(batch_ids, found, strict=True):
-        others = foreign.get(batch_id)
-        known = index.summary is not None or raw is not None or phases or others is not None
-        if not known and not await essay_ids_of(store, batch_id):
+        if batch_id in gone:
             continue
+        others = foreign.get(batch_id)
         record = BatchRecord(batch_id)
         if raw is not None:
             try:
@@ -128,6 +133,13 @@ async def read_rows(
         for name, raw, copy in zip(names, raws, copies, strict=True)
         if raw is not None or copy is not None
     ]
+
+
+async def without_keys(store: Store, batch_ids: Sequence[str]) -> list[str]:
+    """Return those of the batches of which we have nothing."""
+    names = [store.keys.of(batch_id) for batch_id in batch_ids]
+    found = await store.send([("EXISTS", *keys.fixed) for keys in names])
+    return [batch_id for batch_id, keys in zip(batch_ids, found, strict=True) if not keys]
 
 
 async def page_of_batches(store: Store, after: str, limit: int) -> list[str]:

@@ -17,9 +17,9 @@ import msgspec
 from engine.backends.redis_batch import decode_batch, decode_index, delta_of
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_homeless import tie
-from engine.backends.redis_keys import ANY_ESSAY, ANY_PHASES
+from engine.backends.redis_keys import ANY_ESSAY, ANY_PHASES, BATCHES
 from engine.backends.redis_letters import unreadable, write_letters
-from engine.backends.redis_reads import essay_ids_of, read_rows
+from engine.backends.redis_reads import essay_ids_of, page_of_batches, read_rows, without_keys
 from engine.backends.redis_rows import BatchWrite, CachedBatch, EssayRow, settle, writes_of
 from engine.backends.redis_store import Store
 from engine.models import BatchRecord, is_aggregate
@@ -190,6 +190,22 @@ class Sweeper:
             for fact in document.steps.values():
                 if fact.detail and not is_aggregate(batch_id, essay_id):
                     batch.record.saw(fact.time)
+
+
+async def prune(store: Store, pause_seconds: float) -> None:
+    """Take batches of which nothing is left out of the list of all.
+
+    A batch is listed before anything of it is written, so what is missing is looked at twice.
+    """
+    after = ""
+    while page := await page_of_batches(store, after, KEYS_AT_ONCE):
+        gone = await without_keys(store, page)
+        if gone:
+            await asyncio.sleep(pause_seconds)
+            gone = await without_keys(store, gone)
+        if gone:
+            await store.send([("ZREM", BATCHES, *gone)])
+        after = page[-1]
 
 
 async def adopt(store: Store, batch_id: str) -> None:
