@@ -25,6 +25,7 @@ from engine.backends.redis_reads import (
     page_of_batches,
     read_records,
     read_rows,
+    read_uploads,
 )
 from engine.backends.redis_rows import BatchWrite, settle
 from engine.backends.redis_store import Store
@@ -312,6 +313,10 @@ class RedisBatchStateRepository(BatchStateRepository):
             part = wanted[start : start + limit]
             found += [row.document.state() for row in await read_rows(self._store, batch_id, part)]
         return found[:limit]
+
+    async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
+        """Return the uploads that a batch has counted, in order."""
+        return await read_uploads(self._store, batch_id)
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; the same bytes at the same place are kept once."""

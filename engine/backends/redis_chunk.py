@@ -65,9 +65,9 @@ class Chunk(Touched):
         self._store = store
         self._known = known
         self.cached: dict[str, CachedBatch] = {}
+        super().__init__(self.cached)
         self.troubled: list[tuple[str, bytes, str]] = []
         self.foreign: set[str] = set()
-        super().__init__({})
 
     async def load(
         self, facts: Sequence[Fact], homeless: dict[str, Kept], homes: dict[str, list[str]]
@@ -114,7 +114,7 @@ class Chunk(Touched):
             if batch is None:
                 missing.append(batch_id)
             else:
-                self.cached[batch_id] = self.batches[batch_id] = batch
+                self.cached[batch_id] = batch
         names = [self._store.keys.of(batch_id) for batch_id in missing]
         raws = await self._store.send([("GET", keys.batch) for keys in names])
         for batch_id, keys, raw in zip(missing, names, raws, strict=True):
@@ -125,7 +125,7 @@ class Chunk(Touched):
                 except Unreadable as error:
                     self.troubled.append((keys.batch, raw, str(error)))
             batch = CachedBatch(keys, record, raw)
-            self.cached[batch_id] = self.batches[batch_id] = batch
+            self.cached[batch_id] = batch
 
     async def _load_essays(self, wanted: dict[str, set[str]]) -> None:
         """Read documents and copies of essays that are not known."""

@@ -10,7 +10,7 @@ from engine.backends.redis_batch import Index, add_stored_phases, decode_batch, 
 from engine.backends.redis_chunk import ESSAYS_PER_READ
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_keys import BATCHES
-from engine.backends.redis_rows import EssayRow
+from engine.backends.redis_rows import EssayRow, upload_of
 from engine.backends.redis_store import Store
 from engine.models import BatchRecord, count_step, is_aggregate
 
@@ -140,6 +140,12 @@ async def without_keys(store: Store, batch_ids: Sequence[str]) -> list[str]:
     names = [store.keys.of(batch_id) for batch_id in batch_ids]
     found = await store.send([("EXISTS", *keys.fixed) for keys in names])
     return [batch_id for batch_id, keys in zip(batch_ids, found, strict=True) if not keys]
+
+
+async def read_uploads(store: Store, batch_id: str) -> list[tuple[str, str]]:
+    """Return the uploads of a batch: status and id."""
+    [names] = await store.send([("SMEMBERS", store.keys.of(batch_id).uploads)])
+    return sorted(upload_of(name.decode()) for name in names)
 
 
 async def page_of_batches(store: Store, after: str, limit: int) -> list[str]:

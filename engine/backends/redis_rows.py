@@ -180,6 +180,12 @@ def upload_name(status: str, value: str) -> str:
     return f"{status}:{value}"
 
 
+def upload_of(name: str) -> tuple[str, str]:
+    """Return the upload that a member of the set stands for."""
+    status, _, value = name.partition(":")
+    return status, value
+
+
 def arguments_of(write: BatchWrite, ttl: int, token: str) -> list[str | bytes | int]:
     """Return keys and arguments of the writing script, after their number."""
     names = write.batch.keys
