@@ -269,11 +269,13 @@ def test_integers_that_python_does_not_read_are_kept() -> None:
 
 integers = st.integers() | st.sampled_from([2**53 + 1, -(2**64), 10**30])
 scalars = st.none() | st.booleans() | integers | st.floats() | st.text()
-values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
+values: st.SearchStrategy[Any] = scalars
+for _ in range(3):
+    values = (
+        scalars
+        | st.lists(values, max_size=3)
+        | st.dictionaries(st.text(max_size=4), values, max_size=3)
+    )
 names = st.text(max_size=6)
 known = ("completed_steps", "step_metadata", "created_at", "last_updated", "bcs_tui")
 documents = st.builds(
