@@ -313,3 +313,14 @@ async def test_batches_that_are_gone_leave_the_list(
         await client.set("bcs:tui:batch:coming", "{}")
         await asyncio.sleep(0.2)
         assert await client.zrange("bcs:tui:batches", 0, -1) == [b"b1", b"coming"]
+
+
+async def test_whoever_stops_leaves_no_doubt_behind(client: Redis) -> None:
+    await client.mset({f"other:{number}": "x" for number in range(30_000)})
+    async with aclosing(await opened()) as repository:
+        await repository.record([fact("e1", "nlp")])
+        doubt = (await repository.batch_record("b1")).doubt
+        assert doubt == "not yet compared with all keys"  # there are too many to do it at once
+    async with aclosing(await opened()) as repository:
+        record = await repository.batch_record("b1")
+        assert (record.counts, record.doubt) == ({"nlp": [1, 0]}, "")

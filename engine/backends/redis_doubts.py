@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Final
 
 from engine.backends.redis_store import Store
@@ -17,10 +18,14 @@ STEPS_AT_ONCE: Final = 20
 _PAUSE_SECONDS: Final = 1.0
 """Between two looks for the same batch: another service may write all the time."""
 
-_PRUNE_PAUSE_SECONDS: Final = 30.0
-
 _PAUSES_PER_LOOK: Final = 5.0
 """Of the background's time, so many parts are pause for each part of work."""
+
+_LAST_LOOK_STEPS: Final = 5_000
+_LAST_LOOK_SECONDS: Final = 5.0
+
+_PRUNE_PAUSE_SECONDS: Final = 30.0
+"""Longer than it takes from listing a batch to writing something of it."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +74,14 @@ class Doubts:
     async def _look_later(self) -> None:
         """Look again, ever so often, until no doubt is left."""
         took = 0.0
-        while self._doubtful:
-            await asyncio.sleep(max(_PAUSE_SECONDS, took * _PAUSES_PER_LOOK))
-            began = time.monotonic()
-            await self._look(set(self._doubtful), None)
-            took = time.monotonic() - began
-        self._background = None
+        try:
+            while self._doubtful:
+                await asyncio.sleep(max(_PAUSE_SECONDS, took * _PAUSES_PER_LOOK))
+                began = time.monotonic()
+                await self._look(set(self._doubtful), None)
+                took = time.monotonic() - began
+        finally:
+            self._background = None
 
     async def _look(self, due: set[str], budget_steps: int | None) -> None:
         """Look through the keys for batches; they stay in doubt if that fails."""
@@ -96,8 +103,15 @@ class Doubts:
             raise
 
     async def aclose(self) -> None:
-        """Stop what goes on in the background."""
+        """Stop what goes on in the background, and look once more for what is left.
+
+        Whoever reads after us would find doubts that nobody settles.
+        """
         tasks = [task for task in (self._background, self._pruning) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._doubtful:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_LOOK_SECONDS):
+                    await self._look(set(self._doubtful), _LAST_LOOK_STEPS)
