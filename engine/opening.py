@@ -13,12 +13,13 @@ from engine.feeds.port import CHUNK_SIZE, Feed, Sink
 from engine.repository import BatchStateRepository
 from engine.settings import SECONDS_PER_DAY, Settings
 
+if TYPE_CHECKING:
+    from engine.backends.postgres_schema import Migration
+
 STREAM: Final = "redis-stream:"
 CHANNEL: Final = "redis-pubsub:"
 _EVENTS: Final = "bcs:events"
 _NO_PLACE: Final = "is no live feed; name redis-stream:KEY or redis-pubsub:CHANNEL"
-if TYPE_CHECKING:
-    from engine.backends.postgres_schema import Migration
 
 
 @asynccontextmanager
@@ -49,17 +50,26 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
 
         path = str(settings.SQLITE_PATH)
         return await SqliteBatchStateRepository.open(path, clock, read_only=read_only)
-    if settings.POSTGRES_ENABLED:
-        raise SettingsError(
-            "the archive in PostgreSQL is not available in this version; "
-            "set BCS_POSTGRES_ENABLED=false to keep state in Redis alone, or use --backend sqlite"
-        )
-    from engine.backends.redis import RedisBatchStateRepository
+    url = settings.REDIS_URL.get_secret_value()
+    ttl_seconds = round(settings.ttl_days * SECONDS_PER_DAY)
+    if not settings.POSTGRES_ENABLED:
+        from engine.backends.redis import RedisBatchStateRepository
 
-    return await RedisBatchStateRepository.open(
-        settings.REDIS_URL.get_secret_value(),
+        return await RedisBatchStateRepository.open(
+            url, clock, ttl_seconds=ttl_seconds, read_only=read_only
+        )
+    if settings.DATABASE_URL is None:
+        raise SettingsError(
+            "Redis has an archive behind it: set BCS_DATABASE_URL to a URL postgresql://..., or "
+            "BCS_POSTGRES_ENABLED=false to keep state in Redis alone"
+        )
+    from engine.backends.archived import RedisCachedBatchStateRepository
+
+    return await RedisCachedBatchStateRepository.open(
+        url,
+        settings.DATABASE_URL.get_secret_value(),
         clock,
-        ttl_seconds=round(settings.ttl_days * SECONDS_PER_DAY),
+        ttl_seconds=ttl_seconds,
         read_only=read_only,
     )
 

@@ -313,6 +313,14 @@ class Archive(BatchStateRepository):
         """
 
 
+class Cache(BatchStateRepository):
+    """A repository that may lose what it had, and is brought up to date from an archive."""
+
+    @abstractmethod
+    def distrust(self) -> None:
+        """Ask the backend again for everything: it may have lost what is known to be there."""
+
+
 def failed_in_metadata(metadata: Mapping[str, Any]) -> bool:
     """Tell whether step metadata, as existing services write it, says that the step failed."""
     return metadata.get("completion_status") == "failed" or metadata.get("success") is False

@@ -77,8 +77,8 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
     {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing"},
-    {"engine.places", "engine.servers", "engine.redis_access"},
-    {"engine.settings", "engine.models", "engine.feeds.port"},
+    {"engine.places", "engine.servers", "engine.redis_access", "engine.hints"},
+    {"engine.settings", "engine.models", "engine.feeds.port", "engine.redis_subscription"},
     {"engine.summaries"},
     {"engine.documents", "engine.pipelines", "engine.shapes"},
     {"engine.essay_results"},
@@ -126,7 +126,17 @@ def test_a_backend_knows_its_port_and_no_sibling(module: str) -> None:
         family = (*family, "engine.retelling", *(f"engine.backends.{part}" for part in parts))
     allowed = {
         f"engine.{name}"
-        for name in ("repository", "merge", "models", "errors", "clock", "auditing", "redis_access")
+        for name in (
+            "repository",
+            "merge",
+            "models",
+            "errors",
+            "clock",
+            "auditing",
+            "hints",
+            "redis_access",
+            "redis_subscription",
+        )
     }
     seen = [
         one
@@ -150,7 +160,7 @@ def test_a_feed_knows_no_repository_and_no_backend(module: str) -> None:
 
 
 def test_drivers_are_known_to_their_users_only() -> None:
-    inside = ("engine.backends.", "engine.feeds.redis_", "engine.redis_access")
+    inside = ("engine.backends.", "engine.feeds.redis_", "engine.redis_")
     outside = [module for module in ENGINE + TUI if not module.startswith(inside)]
     users = [module for module in outside if DRIVERS & {top(one.module) for one in imports(module)}]
     assert users == []

@@ -7,7 +7,7 @@ import json
 import pytest
 from envelopes import vector
 
-from engine.feeds.hints import hint
+from engine.hints import hint
 
 BATCH = "9a89b6b0-a247-4158-a83b-ba51bea27dc0"
 MESSAGES = [json.loads(line)["message"].encode() for line in vector("pubsub_messages")]

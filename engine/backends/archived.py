@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
+from typing import Self
 
 from engine.auditing import ESSAYS, Claim
 from engine.backends.archived_mending import Mender, Part
+from engine.backends.archived_watch import Watch
 from engine.backends.mock import MockBatchStateRepository
+from engine.backends.postgres import PostgresBatchStateRepository
+from engine.backends.redis import RedisBatchStateRepository
 from engine.backends.redis_ledger import RedisLedger
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryConflict, RepositoryUnavailable
@@ -23,6 +27,7 @@ from engine.repository import (
     Archive,
     BatchColumns,
     BatchStateRepository,
+    Cache,
     DeadLetter,
     Recorded,
 )
@@ -50,7 +55,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     def __init__(
         self,
-        live: BatchStateRepository,
+        live: Cache,
         ledger: RedisLedger,
         archive: Archive,
         clock: Clock | None = None,
@@ -64,8 +69,58 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         self._mender = Mender(
             live, ledger, archive, self._live_part, self._archive_part, self.clock, ttl_seconds
         )
+        self._watch = Watch(
+            live,
+            archive,
+            self._live_part,
+            self._archive_part,
+            self._mender.count_backlog,
+            ttl_seconds,
+        )
         self._newest_marks: dict[str, int] = {}
         self._mending: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        redis_url: str,
+        database_url: str,
+        clock: Clock | None = None,
+        *,
+        ttl_seconds: int,
+        read_only: bool = False,
+    ) -> Self:
+        """Connect to both; who may write also mends from now on.
+
+        Args:
+            redis_url: `redis://`, `rediss://` or `unix://`.
+            database_url: `postgresql://`; `migrate` has prepared it.
+            clock: Stamps what the seed's methods record.
+            ttl_seconds: How long Redis keeps what it has.
+            read_only: Never write anything.
+
+        Raises:
+            SettingsError: The schema of the database is missing, older or newer.
+            RepositoryUnavailable: One of them does not answer, or not to us.
+        """
+        live = await RedisBatchStateRepository.open(
+            redis_url, clock, ttl_seconds=ttl_seconds, read_only=read_only
+        )
+        try:
+            archive = await PostgresBatchStateRepository.open(
+                database_url, clock, read_only=read_only
+            )
+        except BaseException:
+            await live.aclose()
+            raise
+        store = live.store
+        ledger = RedisLedger(
+            store.client, redis_url, lambda name: store.keys.of(name).index, ttl_seconds
+        )
+        both = cls(live, ledger, archive, clock, ttl_seconds=ttl_seconds)
+        if not read_only:
+            both.start_mending()
+        return both
 
     def start_mending(self) -> None:
         """Look after both parts from now on, until closed; for those who may write."""
@@ -252,6 +307,12 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         if letters is None:
             return await self._live.dead_letters(after=after, limit=limit)
         return letters
+
+    async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
+        """Yield what others changed: by the notices in Redis, and by the archive's versions."""
+        async with aclosing(self._watch.changes()) as changes:
+            async for names in changes:
+                yield names
 
     @property
     def is_provisional(self) -> bool:

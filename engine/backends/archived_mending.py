@@ -13,7 +13,7 @@ import msgspec
 from engine.backends.redis_ledger import RedisLedger, Unarchived
 from engine.clock import Clock
 from engine.errors import RepositoryConflict, RepositoryUnavailable
-from engine.repository import Archive, BatchStateRepository, DeadLetter
+from engine.repository import Archive, Cache, DeadLetter
 from engine.retelling import retell
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Mender:
 
     def __init__(
         self,
-        live: BatchStateRepository,
+        live: Cache,
         ledger: RedisLedger,
         archive: Archive,
         live_part: Part,
@@ -126,7 +126,7 @@ class Mender:
         """
         was_away = self._archive_part.trouble
         try:
-            self.backlog = await self._live_part.reach(self._ledger.count_unarchived)
+            await self._live_part.reach(self.count_backlog)
         finally:
             # Each is asked, so that the return of one is seen while the other is away.
             await self._archive_part.reach(lambda: self._changed_since(self._verified, limit=1))
@@ -134,10 +134,14 @@ class Mender:
             return
         while waiting := await self._ledger.unarchived():
             await self._archive_waiting(waiting)
-        self.backlog = await self._ledger.count_unarchived()
+        await self.count_backlog()
         await self._archive_letters(anew=bool(was_away))
         while await self._verify_page():
             pass
+
+    async def count_backlog(self) -> None:
+        """Ask how many chunks wait for the archive."""
+        self.backlog = await self._ledger.count_unarchived()
 
     async def _changed_since(self, version: int, limit: int = PAGE) -> list[tuple[str, int]]:
         return await self._archive.changed_since(
@@ -204,6 +208,7 @@ class Mender:
 
     async def _bring_back(self, batch_id: str, version: int) -> None:
         """Merge into Redis what the archive knows of a batch."""
+        self._live.distrust()
         async for page in retell(self._archive, batch_id):
             await self._live.record(page)
         await self._ledger.mark({batch_id: version})

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final, Self
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ from engine.backends.redis_doubts import STEPS_AT_ONCE, Doubts
 from engine.backends.redis_homeless import keep_homeless
 from engine.backends.redis_keys import BATCHES
 from engine.backends.redis_letters import read_letters, set_aside, unreadable, write_letters
+from engine.backends.redis_notices import Notices, listen
 from engine.backends.redis_reads import (
     count_rows,
     essay_ids_of,
@@ -37,7 +38,7 @@ from engine.models import BatchRecord, EssayState, Fact, StepFact, is_aggregate
 from engine.redis_access import ANSWER_SECONDS, open_redis
 from engine.repository import (
     BatchColumns,
-    BatchStateRepository,
+    Cache,
     Change,
     DeadLetter,
     Recorded,
@@ -47,7 +48,7 @@ _ATTEMPTS: Final = 40
 _LONGEST_PAUSE: Final = 0.25
 
 
-class RedisBatchStateRepository(BatchStateRepository):
+class RedisBatchStateRepository(Cache):
     """Keeps facts in Redis or Valkey, on one server or on a cluster.
 
     Besides `RepositoryUnavailable` every method may raise `CorruptDocument` when a key of
@@ -68,7 +69,13 @@ class RedisBatchStateRepository(BatchStateRepository):
         self._unsure: set[str] = set()
         self._foreign: dict[str, set[str]] = {}
         self._discovered = False
+        self._notices = Notices(store)
         self._doubts = Doubts(store, Sweeper(store, self.clock.now))
+
+    @property
+    def store(self) -> Store:
+        """The server, for those who keep accounts beside the batches."""
+        return self._store
 
     @classmethod
     async def open(
@@ -107,8 +114,25 @@ class RedisBatchStateRepository(BatchStateRepository):
             # Some of it may have been written, unseen by whoever follows the changes.
             self._unsure |= {fact.batch_id for fact in facts if fact.batch_id}
             raise
+        await self._notices.tell(
+            {change.fact.batch_id for change in recorded.changes} | set(recorded.faded)
+        )
         await self._doubts.settle()
         return recorded
+
+    def distrust(self) -> None:
+        """Ask Redis again for everything: it may have lost what is known to be there."""
+        self._known = Known()
+        self._listed.clear()
+        self._discovered = False
+
+    async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
+        """Yield what others changed, by their notices; now and then everything is looked at."""
+        async with aclosing(listen(self._store.url, self.clock)) as notices:
+            async for names in notices:
+                if names is None:
+                    self._discovered = False  # others may have written what we never counted
+                yield names
 
     async def _record(self, facts: Sequence[Fact]) -> Recorded:
         """Try until nobody else changes what was read."""

@@ -33,7 +33,7 @@ class Link:
         self.client = client
         self.clustered = isinstance(client, RedisCluster)
         self.place = place_of(url)
-        self._url = url
+        self.url = url
         self._answer_seconds = answer_seconds
 
     async def send(self, commands: Sequence[Command], *, tolerate: bool = False) -> list[Any]:
@@ -101,7 +101,7 @@ class Link:
     def explained(self) -> Iterator[None]:
         """Say what a failure means; a key of a wrong type is a `CorruptDocument`."""
         try:
-            with explained(self._url):
+            with explained(self.url):
                 yield
         except failures.ResponseError as error:
             if not _is_about_type(error):

@@ -16,8 +16,8 @@ from engine.feeds.messages import envelope
 from engine.feeds.notices import Notices
 from engine.feeds.port import CHUNK_SIZE, Envelope, Feed
 from engine.feeds.redis_outage import Outage
-from engine.feeds.redis_subscription import BEAT_SECONDS, SILENCE_SECONDS, Subscription
 from engine.redis_access import ANSWER_SECONDS, explained
+from engine.redis_subscription import BEAT_SECONDS, SILENCE_SECONDS, Subscription
 
 CHANNEL: Final = "bcs:events"
 

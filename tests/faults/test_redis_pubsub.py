@@ -19,7 +19,7 @@ from engine.engine import Engine
 from engine.errors import FeedUnreachable
 from engine.feeds.port import MAX_EVENT_BYTES, Envelope
 from engine.feeds.redis_pubsub import RedisPubSubFeed
-from engine.feeds.redis_subscription import BEAT_CHANNEL
+from engine.redis_subscription import BEAT_CHANNEL
 from engine.servers import PrivateRedis
 
 CHANNEL = "bcs:events"

@@ -37,6 +37,7 @@ class Subscription:
     Args:
         url: The server, or any node of the cluster.
         channel: What is heard.
+        pattern: Channels that are heard as well, where the account may.
         beat_seconds: How often the heart beats.
         silence_seconds: See `SILENCE_SECONDS`.
     """
@@ -46,10 +47,12 @@ class Subscription:
         url: str,
         channel: str,
         *,
+        pattern: str | None = None,
         beat_seconds: float = BEAT_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._channel = channel
+        self._pattern = pattern
         self._beat_channel = f"{BEAT_CHANNEL}{socket.gethostname()}-{os.getpid()}-" + (
             secrets.token_hex(4)
         )
@@ -68,6 +71,10 @@ class Subscription:
         self._connection = connection
         await connection.send_command("SUBSCRIBE", self._channel)  # connects first
         await connection.read_response(disable_decoding=True)
+        if self._pattern is not None:
+            await connection.send_command("PSUBSCRIBE", self._pattern)
+            with suppress(failures.NoPermissionError):
+                await connection.read_response(disable_decoding=True)
         if not self._by_ping:
             await connection.send_command("SUBSCRIBE", self._beat_channel)
 
@@ -89,8 +96,10 @@ class Subscription:
             return None
         if reply is None:
             raise failures.ConnectionError(f"silent for {self._silence_seconds:g} s")
-        is_ours = reply[0] == b"message" and reply[1] == self._channel.encode()
-        message: bytes | None = reply[2] if is_ours else None
+        is_ours = reply[0] == b"pmessage" or (
+            reply[0] == b"message" and reply[1] == self._channel.encode()
+        )
+        message: bytes | None = reply[-1] if is_ours else None
         return message
 
     async def keep_beating(self) -> None:
