@@ -85,8 +85,8 @@ def step_by_step() -> list[list[Fact]]:
 def coalesced() -> list[list[Fact]]:
     """Chunks in which the four steps of an essay come together."""
     return [
-        [fact(batch, number, step) for number in range(first, first + 250) for step in range(4)]
-        for first in range(0, ESSAYS, 250)
+        [fact(batch, number, step) for number in range(first, first + 500) for step in range(4)]
+        for first in range(0, ESSAYS, 500)
         for batch in range(BATCHES)
     ]
 

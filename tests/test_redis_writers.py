@@ -16,7 +16,15 @@ from redis_services import Service, check_strictly, with_step
 
 from engine.backends.redis import RedisBatchStateRepository
 from engine.backends.redis_batch import decode_index
-from engine.models import COMPLETED, EssaysFact, RegistrationFact, StepFact
+from engine.models import (
+    COMPLETED,
+    BatchFact,
+    EssaysFact,
+    PhaseFact,
+    RegistrationFact,
+    StepFact,
+)
+from engine.repository import DeadLetter
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ESSAYS = [f"e{number}" for number in range(8)]
@@ -270,9 +278,6 @@ async def test_everything_that_we_write_expires(client: Redis) -> None:
 
 
 async def write_every_kind(repository: RedisBatchStateRepository) -> None:
-    from engine.models import BatchFact, PhaseFact
-    from engine.repository import DeadLetter
-
     await repository.record(
         [
             RegistrationFact("b1", 3, ("e1", "e2"), NOW, "owner"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ async def test_a_killed_server_that_comes_back_loses_and_doubles_nothing() -> No
         async def ingest(name: str) -> None:
             for number in range(40):
                 one = fact(f"e{number % 5}", f"{name}-{number}", number)
-                await persistently(lambda one=one: repository.record([one]))  # type: ignore[misc]
+                await persistently(partial(repository.record, [one]))
                 acknowledged.add((one.essay_id, one.step))
 
         async def kill() -> None:
