@@ -8,31 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final, TextIO
 
 from bcs_tui import __version__
-from bcs_tui.commands import (
-    completion,
-    dead_letters,
-    demo,
-    essays,
-    info,
-    ingest,
-    ls,
-    migrate,
-    plan,
-    publish,
-    replay,
-    show,
-    watch,
-)
 from bcs_tui.commands.plain import note
 from engine import (
     BCSError,
@@ -44,10 +29,11 @@ from engine import (
     SettingsError,
 )
 
-_COMMANDS: Final = (
-    demo, replay, watch, ingest, ls, show, essays, dead_letters, plan, publish, migrate, info,
-    completion
+VERBS: Final = (
+    "demo", "replay", "watch", "ingest", "ls", "show", "essays", "dead-letters", "plan", "publish",
+    "migrate", "info", "completion",
 )  # fmt: skip
+"""Each has a module of its name in `commands`."""
 
 _EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (SettingsError, 2),
@@ -72,13 +58,8 @@ Watches batches of essays on their way through the Batch Conductor Service.
 """
 
 
-COLLECT_AFTER: Final = (50_000, 20, 100)
-"""Objects made here are either short-lived or stay: looking for cycles among hundreds of
-thousands of them every few frames finds nothing and costs a twentieth of a core."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, or of some verbs only."""
     top = argparse.ArgumentParser(
         prog="bcs-tui",
         description=_DESCRIPTION,
@@ -86,19 +67,20 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"bcs-tui {__version__}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", dest="verb")
-    for command in _COMMANDS:
-        command.add(verbs)
+    added = top.add_subparsers(title="verbs", metavar="VERB", dest="verb")
+    for verb in verbs:
+        import_module(f"bcs_tui.commands.{verb.replace('-', '_')}").add(added)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    gc.set_threshold(*COLLECT_AFTER)
     _never_fail_to_encode(sys.stdout)
     _never_fail_to_encode(sys.stderr)
-    top = parser()
-    arguments = top.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # Importing what the other verbs need takes longer than most verbs do.
+    top = parser([words[0]] if words and words[0] in VERBS else VERBS)
+    arguments = top.parse_args(words)
     if arguments.verb is None:
         top.print_help(sys.stderr)
         return 2

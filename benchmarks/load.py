@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bcs_tui.cli import COLLECT_AFTER
+from bcs_tui.__main__ import COLLECT_AFTER
 from bcs_tui.commands.dashboard import run_on_screen
 from engine import Engine, Envelope, Feed, SystemClock
 from engine.backends.mock import MockBatchStateRepository

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from bcs_tui.cli import COLLECT_AFTER
+from bcs_tui.__main__ import COLLECT_AFTER
 
 VECTOR = Path(__file__).parent.parent / "tests" / "vectors" / "comprehensive_batch.jsonl"
 gc.set_threshold(*COLLECT_AFTER)  # as the command line does
