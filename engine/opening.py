@@ -60,8 +60,8 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
         )
     if settings.DATABASE_URL is None:
         raise SettingsError(
-            "Redis has an archive behind it: set BCS_DATABASE_URL to a URL postgresql://..., or "
-            "BCS_POSTGRES_ENABLED=false to keep state in Redis alone"
+            "no database behind Redis: set BCS_DATABASE_URL, or BCS_POSTGRES_ENABLED=false to keep "
+            "state in Redis alone; for a file use --sqlite-path FILE"
         )
     from engine.backends.archived import RedisCachedBatchStateRepository
 

@@ -37,7 +37,7 @@ from engine.backends.mock import MockBatchStateRepository
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).parent.parent
-ARCHIVE_ANSWER = "set BCS_POSTGRES_ENABLED=false to keep state in Redis alone"
+ARCHIVE_ANSWER = "BCS_POSTGRES_ENABLED=false to keep state in Redis alone"
 
 
 class Answer(NamedTuple):
