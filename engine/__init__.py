@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from engine.places import config_path as config_path
     from engine.repository import BatchStateRepository as BatchStateRepository
     from engine.repository import DeadLetter as DeadLetter
+    from engine.servers import PrivatePostgres as PrivatePostgres
+    from engine.servers import PrivateRedis as PrivateRedis
     from engine.settings import Backend as Backend
     from engine.settings import Settings as Settings
     from engine.settings import Shown as Shown
@@ -108,6 +110,7 @@ _HOMES = {
     "engine.pipelines": "Planned dependencies phases_of remaining",
     "engine.places": "config_path",
     "engine.repository": "BatchStateRepository DeadLetter",
+    "engine.servers": "PrivatePostgres PrivateRedis",
     "engine.settings": "Backend Settings Shown masked",
     "engine.summaries": "BatchSummary StepCounts TERMINAL_STATUSES summarize",
     "engine.view": "BatchRow Eta EventLog Grid Health LogEntry Mode ReplayState View",

@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -265,3 +266,17 @@ def test_no_colour_means_none(tmp_path: Path) -> None:
         code for run in re.findall(rb"\x1b\[([0-9;]*)m", terminal.raw) for code in run.split(b";")
     }
     assert not codes & {b"38", b"48", *(b"%d" % n for n in (*range(30, 38), *range(40, 48)))}
+
+
+def test_the_demo_on_servers_of_its_own_leaves_nothing_behind() -> None:
+    def servers() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("bcs-tui-*"))
+
+    before = servers()
+    with dashboard("demo", "--backend", "redis") as terminal:
+        terminal.until(lambda: "redis+postgresql" in terminal.text and "LIVE" in terminal.text)
+        assert len(servers() - before) == 2
+        terminal.press("q")
+        assert terminal.ended() == 0
+    assert servers() - before == set()
+    assert_restored(terminal.raw)
