@@ -104,7 +104,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             RepositoryUnavailable: One of them does not answer, or not to us.
         """
         live = await RedisBatchStateRepository.open(
-            redis_url, clock, ttl_seconds=ttl_seconds, read_only=read_only
+            redis_url, clock, ttl_seconds=ttl_seconds, read_only=read_only, alone=False
         )
         try:
             archive = await PostgresBatchStateRepository.open(

@@ -20,6 +20,7 @@ from engine.backends.redis_homeless import keep_homeless
 from engine.backends.redis_keys import BATCHES
 from engine.backends.redis_letters import read_letters, set_aside, unreadable, write_letters
 from engine.backends.redis_notices import Notices, listen
+from engine.backends.redis_promises import warnings_of
 from engine.backends.redis_reads import (
     count_rows,
     essay_ids_of,
@@ -35,7 +36,7 @@ from engine.clock import Clock
 from engine.errors import RepositoryConflict, RepositoryUnavailable
 from engine.merge import Merge
 from engine.models import BatchRecord, EssayState, Fact, StepFact, is_aggregate
-from engine.redis_access import ANSWER_SECONDS, open_redis
+from engine.redis_access import ANSWER_SECONDS, explained, open_redis
 from engine.repository import (
     BatchColumns,
     Cache,
@@ -69,6 +70,7 @@ class RedisBatchStateRepository(Cache):
         self._unsure: set[str] = set()
         self._foreign: dict[str, set[str]] = {}
         self._discovered = False
+        self._warnings: list[str] = []
         self._notices = Notices(store)
         self._doubts = Doubts(store, Sweeper(store, self.clock.now))
 
@@ -85,6 +87,7 @@ class RedisBatchStateRepository(Cache):
         *,
         ttl_seconds: int,
         read_only: bool = False,
+        alone: bool = True,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> Self:
         """Connect to the server of a URL, or to the cluster that it belongs to.
@@ -94,13 +97,22 @@ class RedisBatchStateRepository(Cache):
             clock: Stamps what the seed's methods record.
             ttl_seconds: For how long everything lives after it was last written.
             read_only: Never write anything; recording is `RepositoryUnavailable`.
+            alone: Whether Redis is the only record, without an archive behind it.
             answer_seconds: The bound of every exchange with the server.
 
         Raises:
             RepositoryUnavailable: It does not answer, or not to us.
         """
         client = await open_redis(url, answer_seconds=answer_seconds)
-        return cls(Store(client, url, ttl_seconds, answer_seconds), clock, read_only=read_only)
+        opened = cls(Store(client, url, ttl_seconds, answer_seconds), clock, read_only=read_only)
+        with explained(url):
+            opened._warnings = await warnings_of(client, alone=alone)
+        return opened
+
+    @property
+    def notices(self) -> list[str]:
+        """What the server does not promise of its data."""
+        return self._warnings
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing per essay, idempotent, in any order.
