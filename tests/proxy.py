@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class _Pair:
@@ -36,10 +37,15 @@ class Proxy:
         self.lost = 0
         """How many answers have been lost."""
         self.port = 0
-        self._server_port = server_port
+        self.server_port = server_port
+        """Where new connections lead to."""
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
+
+    def url_of(self, url: str) -> str:
+        """Return the address of the server by way of the proxy."""
+        return url.replace(f":{urlsplit(url).port}", f":{self.port}")
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -64,7 +70,7 @@ class Proxy:
         self._tasks.add(task)
         try:
             with suppress(OSError):
-                far = await asyncio.open_connection("127.0.0.1", self._server_port)
+                far = await asyncio.open_connection("127.0.0.1", self.server_port)
                 pair = _Pair(writer, far[1])
                 self._pairs.add(pair)
                 try:

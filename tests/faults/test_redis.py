@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from proxy import Proxy
 from redis.asyncio import Redis
-from redis_proxy import Proxy
 from redis_servers import (
     NOSCRIPT_RULES,
     TTL_SECONDS,
@@ -120,12 +120,12 @@ async def test_a_killed_server_that_comes_back_loses_and_doubles_nothing() -> No
 async def test_a_server_that_is_silent_holds_nobody_for_long() -> None:
     """R04: half-open connections."""
     async with Proxy(shared_redis().port) as proxy, AsyncExitStack() as stack:
-        url = shared_redis().url.replace(f":{shared_redis().port}", f":{proxy.port}")
+        url = proxy.url_of(shared_redis().url)
         repository = await stack.enter_async_context(
             aclosing(await opened(url, answer_seconds=0.4))
         )
         await repository.record([fact("e1")])
-        proxy.blackhole = True
+        proxy.silent = True
         for work in (
             lambda: repository.record([fact("e2")]),
             lambda: repository.summaries(["b1"]),
@@ -137,7 +137,7 @@ async def test_a_server_that_is_silent_holds_nobody_for_long() -> None:
             assert time.monotonic() - began < 2
         with pytest.raises(RepositoryUnavailable, match="no answer in time"):
             await opened(url, answer_seconds=0.4)
-        proxy.blackhole = False
+        proxy.silent = False
         await persistently(lambda: repository.record([fact("e2")]))
         assert (await repository.batch_record("b1")).seen == 2
 
@@ -150,14 +150,14 @@ async def test_a_write_whose_answer_is_lost_counts_once(
     server = shared_redis()
     url = server.url if scripts else url_for(server, "noscript", NOSCRIPT_RULES)
     async with Proxy(server.port) as proxy:
-        proxied = url.replace(f":{server.port}", f":{proxy.port}")
+        proxied = proxy.url_of(url)
         async with aclosing(await opened(proxied)) as repository:
             await repository.record([fact("e1", "first"), EssaysFact("b1", ("e2", "e3"), NOW)])
-            proxy.swallow = command
+            proxy.lose_answer_to = command
             facts: list[Fact] = [fact("e1"), fact("e2")]
             with pytest.raises(RepositoryUnavailable):
                 await repository.record(facts)
-            assert proxy.swallowed == 1
+            assert proxy.lost == 1
             again = await repository.record(facts)
             # Whoever follows the changes is told to read the batch again.
             assert (list(again.changes), list(again.faded)) == ([], ["b1"])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import redis
 from envelopes import registered, spellchecked
-from feed_proxy import FeedProxy
+from proxy import Proxy
 
 import engine as engine_package
 from engine.backends.mock import MockBatchStateRepository
@@ -161,10 +161,12 @@ async def test_a_swallowed_reply_leaves_nothing_behind(
     redis_server: PrivateRedis, producer: redis.Redis
 ) -> None:
     async with (
-        FeedProxy(redis_server.url) as proxy,
-        aclosing(await open_feed(proxy.url, follow=True, chunk_size=100)) as feed,
+        Proxy(redis_server.port) as proxy,
+        aclosing(
+            await open_feed(proxy.url_of(redis_server.url), follow=True, chunk_size=100)
+        ) as feed,
     ):
-        proxy.swallow_reply_to = b"XREADGROUP"
+        proxy.lose_answer_to, proxy.reset_when_lost = b"XREADGROUP", False
         add(producer, EVENTS)
         start = time.monotonic()
         taken = await gathered(feed, len(EVENTS))
@@ -181,13 +183,13 @@ async def test_what_a_cancelled_read_was_given_is_found_again(
 ) -> None:
     add(producer, EVENTS[:2])
     async with (
-        FeedProxy(redis_server.url) as proxy,
-        aclosing(await open_feed(proxy.url, follow=True)) as feed,
+        Proxy(redis_server.port) as proxy,
+        aclosing(await open_feed(proxy.url_of(redis_server.url), follow=True)) as feed,
     ):
         await gathered(feed, 2)  # in hand, and not to be handed over again
-        proxy.swallow_reply_to = b"XREADGROUP"
+        proxy.lose_answer_to, proxy.reset_when_lost = b"XREADGROUP", False
         reading = asyncio.create_task(feed.read())
-        await until(lambda: proxy.swallow_reply_to is None)
+        await until(lambda: not proxy.lose_answer_to)
         with producer.pipeline() as together:  # the waiting read is given all of them
             add(together, EVENTS[2:6])
             ids = together.execute()
@@ -210,7 +212,10 @@ async def test_a_lost_acknowledgement_is_made_up_for(
     redis_server: PrivateRedis, producer: redis.Redis
 ) -> None:
     add(producer, EVENTS[:5])
-    async with FeedProxy(redis_server.url) as proxy, aclosing(await open_feed(proxy.url)) as feed:
+    async with (
+        Proxy(redis_server.port) as proxy,
+        aclosing(await open_feed(proxy.url_of(redis_server.url))) as feed,
+    ):
         assert len(await feed.read() or []) == 5
         proxy.silent = True
         await feed.acknowledge()
@@ -533,8 +538,8 @@ async def test_after_a_failover_the_new_master_is_read() -> None:
         new.password = old.password
         new.start()
         async with (
-            FeedProxy(old.url) as proxy,
-            aclosing(await open_feed(proxy.url, follow=True)) as feed,
+            Proxy(old.port) as proxy,
+            aclosing(await open_feed(proxy.url_of(old.url), follow=True)) as feed,
         ):
             with redis.Redis.from_url(old.url) as client:
                 add(client, EVENTS[:3])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from envelopes import registered, spellchecked
-from feed_proxy import FeedProxy
+from proxy import Proxy
 
 from engine.backends.mock import MockBatchStateRepository
 from engine.engine import Engine
@@ -107,8 +107,8 @@ async def test_a_half_open_connection_is_noticed(
 ) -> None:
     url = with_account(redis_server, producer) if only_ping else redis_server.url
     async with (
-        FeedProxy(url) as proxy,
-        aclosing(await RedisPubSubFeed.open(proxy.url, **BEATS)) as feed,
+        Proxy(redis_server.port) as proxy,
+        aclosing(await RedisPubSubFeed.open(proxy.url_of(url), **BEATS)) as feed,
     ):
         await asyncio.sleep(0.8)  # the heartbeat keeps it alive
         assert feed.gaps == 0

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 import redis
-from feed_proxy import FeedProxy
+from proxy import Proxy
 
 from engine.errors import FeedUnavailable, FeedUnreachable
 from engine.feeds.redis_sink import RedisSink
@@ -32,10 +32,12 @@ async def test_a_lost_answer_is_made_up_for_and_said(
     redis_server: PrivateRedis, client: redis.Redis
 ) -> None:
     async with (
-        FeedProxy(redis_server.url) as proxy,
-        aclosing(await RedisSink.to_stream(proxy.url, KEY, answer_seconds=0.5)) as sink,
+        Proxy(redis_server.port) as proxy,
+        aclosing(
+            await RedisSink.to_stream(proxy.url_of(redis_server.url), KEY, answer_seconds=0.5)
+        ) as sink,
     ):
-        proxy.swallow_reply_to = b"XADD"
+        proxy.lose_answer_to, proxy.reset_when_lost = b"XADD", False
         await sink.send(MESSAGES)
     assert (sink.sent, sink.repeated) == (1200, 500)
     assert stored(client) == MESSAGES[:500] + MESSAGES
