@@ -49,6 +49,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         archive: The permanent record.
         clock: Stamps what the seed's methods record.
         ttl_seconds: How long Redis keeps what it has; older batches are not brought back.
+        read_only: Never write anything; recording is `RepositoryUnavailable`.
     """
 
     name = "redis+postgresql"
@@ -61,8 +62,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         clock: Clock | None = None,
         *,
         ttl_seconds: float,
+        read_only: bool = False,
     ) -> None:
         super().__init__(clock)
+        self._read_only = read_only
         self._live, self._ledger, self._archive = live, ledger, archive
         self._live_part = Part("Redis", self.clock)
         self._archive_part = Part("PostgreSQL", self.clock)
@@ -117,7 +120,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         ledger = RedisLedger(
             store.client, redis_url, lambda name: store.keys.of(name).index, ttl_seconds
         )
-        both = cls(live, ledger, archive, clock, ttl_seconds=ttl_seconds)
+        both = cls(live, ledger, archive, clock, ttl_seconds=ttl_seconds, read_only=read_only)
         if not read_only:
             both.start_mending()
         return both
@@ -130,6 +133,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts into both; idempotent, in any order."""
+        self._check_writable()
         if not self._archive_part.trouble:
             try:
                 recorded = await self._archive.record(facts)
@@ -164,11 +168,16 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             self._live_part.lost(error)
             raise RepositoryUnavailable(self._both_away()) from error
 
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise RepositoryUnavailable(f"{self.name} is open for reading only")
+
     def _both_away(self) -> str:
         return f"{self._archive_part.trouble}; {self._live_part.trouble}"
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters in the archive, or in Redis while it is away; each once."""
+        self._check_writable()
         if not self._archive_part.trouble:
             try:
                 await self._archive.record_dead_letters(letters)
@@ -330,6 +339,14 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         if self._mender.backlog:
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
         return notices
+
+    async def mend(self) -> None:
+        """Bring each part what it lacks, now and not only when it is due.
+
+        Raises:
+            RepositoryUnavailable: One of them is away.
+        """
+        await self._mender.mend()
 
     async def settled(self) -> None:
         """Wait until everything recorded is in the archive: mending sees to it."""
