@@ -8,9 +8,16 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, settings
-from redis_servers import open_cluster_backend, open_noscript_backend, open_redis_backend
+from redis_servers import (
+    TTL_SECONDS,
+    open_cluster_backend,
+    open_noscript_backend,
+    open_redis_backend,
+    shared_redis,
+)
 from servers import database_of
 
+from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
@@ -38,11 +45,25 @@ async def open_postgres(directory: Path, clock: Clock | None = None) -> BatchSta
     return await PostgresBatchStateRepository.open(await database_of(directory), clock)
 
 
+async def open_both(directory: Path, clock: Clock | None = None) -> BatchStateRepository:
+    """Open databases of its own on both servers: the parts alone are told the same facts."""
+    await (await open_redis_backend(directory, clock)).aclose()
+    own = directory / "both"
+    own.mkdir(exist_ok=True)
+    return await RedisCachedBatchStateRepository.open(
+        shared_redis().url.removesuffix("/0") + "/1",
+        await database_of(own),
+        clock,
+        ttl_seconds=TTL_SECONDS,
+    )
+
+
 BACKENDS: dict[str, OpenRepository] = {
     "mock": open_mock,
     "sqlite": open_sqlite,
     "postgres": open_postgres,
     "redis": open_redis_backend,
+    "redis+postgres": open_both,
 }
 
 VARIANTS: dict[str, OpenRepository] = {
