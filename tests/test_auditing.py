@@ -55,7 +55,7 @@ async def test_no_backend_contradicts_itself(repository: BatchStateRepository) -
     )
     claims = await repository.claims("b1")
     assert claims[0] == Claim(ESSAYS, "nlp", 2, 0, 4)
-    assert {claim.source for claim in claims} >= {ESSAYS, "counters"}
+    assert any(claim.source.endswith("counters") for claim in claims)
     assert audit("b1", claims).disagreements == []
     with pytest.raises(NotFound):
         await repository.claims("nobody")

@@ -6,7 +6,6 @@ be archived. While Redis is away, or after it lost something, it is mended from 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -81,7 +80,6 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             ttl_seconds,
         )
         self._newest_marks: dict[str, int] = {}
-        self._mending: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -127,7 +125,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     def start_mending(self) -> None:
         """Look after both parts from now on, until closed; for those who may write."""
-        self._mending = asyncio.create_task(self._mender.keep_mending())
+        self._mender.start()
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -355,10 +353,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     async def aclose(self) -> None:
         """Stop mending and give back both parts."""
-        if self._mending:
-            self._mending.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._mending
+        await self._mender.stop()
         try:
             await self._live.aclose()
         finally:

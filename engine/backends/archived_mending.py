@@ -91,6 +91,7 @@ class Mender:
         ttl_seconds: float,
     ) -> None:
         self.backlog = 0
+        self._task: asyncio.Task[None] | None = None
         self._looked = asyncio.Condition()
         self._live, self._ledger, self._archive = live, ledger, archive
         self._live_part, self._archive_part = live_part, archive_part
@@ -101,8 +102,19 @@ class Mender:
         self._suspects: Mapping[str, int] = {}
         self._letters = 0
 
-    async def keep_mending(self) -> None:
-        """Look again and again, until cancelled."""
+    def start(self) -> None:
+        """Look again and again from now on."""
+        self._task = asyncio.create_task(self._keep_mending())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # What is under way in a driver may end with an error of its own instead.
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
+
+    async def _keep_mending(self) -> None:
         while True:
             try:
                 await self.mend()
