@@ -4,6 +4,7 @@ BCSError
 ├── SettingsError
 ├── RepositoryError
 │   ├── RepositoryUnavailable
+│   │   └── NotPermitted
 │   ├── RepositoryConflict
 │   ├── CorruptDocument
 │   └── NotFound
@@ -32,6 +33,10 @@ class RepositoryError(BCSError):
 
 class RepositoryUnavailable(RepositoryError):
     """The repository cannot be reached or written right now; trying again may help."""
+
+
+class NotPermitted(RepositoryUnavailable):
+    """The repository is there, but the account may not do this one thing."""
 
 
 class RepositoryConflict(RepositoryError):

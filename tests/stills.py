@@ -15,6 +15,7 @@ from engine.auditing import Audit, audit
 from engine.backends.mock import MockBatchStateRepository
 from engine.clock import ManualClock
 from engine.engine import Engine
+from engine.errors import NotPermitted
 from engine.feeds.replay import ReplayClock, ReplayFeed
 from engine.feeds.simulator import SimulatorFeed
 from engine.models import EssayState
@@ -29,6 +30,7 @@ class StillEngine:
     """What the dashboard needs of an engine; it shows one view until it is given another."""
 
     def __init__(self, view: View, repository: BatchStateRepository | None = None) -> None:
+        self.refuse_letters = ""
         self.clock = ManualClock(view.now)
         self.calls: list[tuple[Any, ...]] = []
         self.looked_at: Collection[str] = ()
@@ -82,6 +84,8 @@ class StillEngine:
         return found[0] if found else None
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+        if self.refuse_letters:
+            raise NotPermitted(self.refuse_letters)
         return await self._repository.dead_letters(after=after, limit=limit)
 
     def pause(self, paused: bool) -> None:

@@ -251,3 +251,12 @@ async def test_duplicates_ignored_events_and_dead_letters_are_shown_with_their_r
         await drawn(app)
         await pilot.pause()
         assert "line 60" in text(app)
+
+
+async def test_dead_letters_that_may_not_be_read_are_not_said_to_be_none() -> None:
+    engine = fleet(row("b1"))
+    async with running(engine) as (app, pilot):
+        engine.refuse_letters = "PostgreSQL at x does not permit this"
+        await pilot.press("3")
+        await until(lambda: "PostgreSQL at x does not permit this" in text(app))
+        assert "No dead letter" not in text(app)

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from bcs_tui.format import clean, clock, count, fit, stamp
 from bcs_tui.screens.page import Context, Page
 from bcs_tui.widgets.block import Block
-from bcs_tui.widgets.ink import Line, Piece
+from bcs_tui.widgets.ink import Line, Piece, wrapped
 from bcs_tui.widgets.line_view import LineView, Sight
 from engine import BCSError, DeadLetter, View
 
@@ -73,6 +73,7 @@ class LettersScreen(Page):
         super().__init__(context)
         self.rows = LetterRows()
         self._read_at = -1
+        self._trouble = ""
         self.columns = Block(id="columns")
         self.table = LineView(self.rows, id="main")
         self.empty = Block(id="empty")
@@ -88,7 +89,7 @@ class LettersScreen(Page):
             self.action_reload()
         self.columns.show(_columns)
         self.set_class(not len(self.rows), "-nothing")
-        self.empty.show(lambda _width: [[("   No dead letter: all that was read was usable.", "")]])
+        self._show_empty()
 
     def second(self) -> None:
         if self.view is not None and self.view.health.dead_letters != self._read_at:
@@ -107,13 +108,29 @@ class LettersScreen(Page):
                 after += len(page)
                 letters = [*letters, *page][-_SHOWN:]
         except BCSError as error:
-            self.say(str(error), "warn")
+            self._trouble = str(error)
+            self._show_empty()
+            if len(self.rows):
+                self.say(self._trouble, "warn")
             return
+        self._trouble = ""
+        self._show_empty()
         self.rows.letters = letters[::-1]
         self.table.update_rows()
         self.set_class(not letters, "-nothing")
         self._show_payload()
         self.show_heading()
+
+    def _show_empty(self) -> None:
+        """Say why there is nothing to see: there is nothing, or it cannot be read."""
+        text, ink = self._trouble, "warn"
+        if not text:
+            text, ink = "No dead letter: all that was read was usable.", ""
+        self.empty.show(
+            lambda width: [
+                [("   ", ""), *line] for line in wrapped(clean(text, 400), ink, max(10, width - 4))
+            ]
+        )
 
     @on(LineView.Moved)
     def _show_payload(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.backends.redis_ledger import RedisLedger, Unarchived
 from engine.clock import Clock
-from engine.errors import RepositoryConflict, RepositoryUnavailable
+from engine.errors import NotPermitted, RepositoryConflict, RepositoryUnavailable
 from engine.repository import Archive, Cache, DeadLetter
 from engine.retelling import retell
 
@@ -58,6 +58,9 @@ class Part:
         """
         try:
             answer = await ask()
+        except NotPermitted:
+            self.found()
+            raise
         except RepositoryUnavailable as error:
             self.lost(error)
             raise
@@ -65,11 +68,17 @@ class Part:
         return answer
 
     async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Ask the part; `None` if it is away. Who waits for one away is not made to wait again."""
+        """Ask the part; `None` if it is away. Who waits for one away is not made to wait again.
+
+        Raises:
+            NotPermitted: It is there, but the account may not.
+        """
         if self.trouble and self._clock.monotonic() - self._lost_at < MEND_SECONDS:
             return None
         try:
             return await self.reach(ask)
+        except NotPermitted:
+            raise
         except RepositoryUnavailable:
             return None
 

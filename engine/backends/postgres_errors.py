@@ -15,6 +15,7 @@ import asyncpg
 from engine.errors import (
     BCSError,
     CorruptDocument,
+    NotPermitted,
     RepositoryConflict,
     RepositoryError,
     RepositoryUnavailable,
@@ -28,7 +29,8 @@ _ACCOUNT: Final = "refuses the account; check BCS_DATABASE_URL"
 _GRANT: Final = "does not permit this; grant it to the account"
 
 # By SQLSTATE, or by its first two characters.
-_REFUSALS: Final = {"28": _ACCOUNT, "42501": _GRANT}
+_NOT_PERMITTED: Final = "42501"
+_REFUSALS: Final = {"28": _ACCOUNT, _NOT_PERMITTED: _GRANT}
 _UNAVAILABLE: Final = {
     "08": "has lost the connection; it is tried again",
     "25006": "is read-only, perhaps after a failover; writing is tried again",
@@ -82,6 +84,8 @@ def explained(place: str) -> Iterator[None]:
 def _meaning(error: asyncpg.PostgresError, place: str) -> BCSError:
     """Return what an error of the server means."""
     code = error.sqlstate or ""
+    if code == _NOT_PERMITTED:
+        return NotPermitted(f"{place} {_GRANT} (SQLSTATE {code})")
     for words, kind in (
         (_REFUSALS, RepositoryUnavailable),
         (_UNAVAILABLE, RepositoryUnavailable),
