@@ -55,6 +55,7 @@ class PostgresBatchStateRepository(Archive):
         self._sessions = sessions
         self._known = Known()
         self._one_writer = asyncio.Lock()
+        self._notices: list[str] = []
 
     @classmethod
     async def open(
@@ -80,8 +81,13 @@ class PostgresBatchStateRepository(Archive):
         sessions = Sessions(
             url, read_only=read_only, answer_seconds=answer_seconds, check=check_schema
         )
-        await sessions.run(READING, _nothing)
-        return cls(sessions, clock)
+        could_write = await sessions.run(READING, _could_write)
+        repository = cls(sessions, clock)
+        if read_only and could_write:
+            repository._notices.append(
+                f"the account could write to {sessions.place}; to watch it needs SELECT only"
+            )
+        return repository
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing, idempotent, in any order.
@@ -153,6 +159,11 @@ class PostgresBatchStateRepository(Archive):
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await self._sessions.run(READING, partial(read_letters, after=after, limit=limit))
 
+    @property
+    def notices(self) -> list[str]:
+        """Whether an account that is to read could also write."""
+        return list(self._notices)
+
     async def aclose(self) -> None:
         """Close the connections; bounded, whether the server answers or not."""
         await self._sessions.aclose()
@@ -163,5 +174,8 @@ class PostgresBatchStateRepository(Archive):
         return await self._sessions.run(WRITING, work)
 
 
-async def _nothing(connection: Connection) -> None:
-    """Only connect."""
+async def _could_write(connection: Connection) -> bool:
+    """Tell whether the account has more rights than reading takes."""
+    return bool(
+        await connection.fetchval("SELECT has_table_privilege('bcs.essay_steps', 'INSERT')")
+    )

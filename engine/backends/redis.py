@@ -24,6 +24,7 @@ from engine.backends.redis_promises import warnings_of
 from engine.backends.redis_reads import (
     count_rows,
     essay_ids_of,
+    is_known_to_write,
     page_of_batches,
     read_records,
     read_rows,
@@ -104,15 +105,15 @@ class RedisBatchStateRepository(Cache):
             RepositoryUnavailable: It does not answer, or not to us.
         """
         client = await open_redis(url, answer_seconds=answer_seconds)
-        opened = cls(Store(client, url, ttl_seconds, answer_seconds), clock, read_only=read_only)
+        store = Store(client, url, ttl_seconds, answer_seconds)
+        opened = cls(store, clock, read_only=read_only)
         with explained(url):
-            opened._warnings = await warnings_of(client, alone=alone)
+            opened._warnings += await warnings_of(client, alone=alone)
+        if read_only and await is_known_to_write(store):
+            opened._warnings.append(
+                f"the account could write to Redis at {store.place}; to watch it needs to read only"
+            )
         return opened
-
-    @property
-    def notices(self) -> list[str]:
-        """What the server does not promise of its data."""
-        return self._warnings
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing per essay, idempotent, in any order.
@@ -362,6 +363,11 @@ class RedisBatchStateRepository(Cache):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await read_letters(self._store, after, limit)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the server does not promise, and whether who is to read could also write."""
+        return list(self._warnings)
 
     async def aclose(self) -> None:
         """Stop what goes on in the background and close the connections."""
