@@ -28,6 +28,7 @@ from engine.backends.postgres_schema import migrate
 from engine.errors import (
     BCSError,
     CorruptDocument,
+    NotPermitted,
     RepositoryConflict,
     RepositoryError,
     RepositoryUnavailable,
@@ -378,7 +379,7 @@ async def test_p11_a_server_that_becomes_read_only(
         ("57P01", RepositoryUnavailable, "has been stopped or is starting"),
         ("55P03", RepositoryUnavailable, "another session keeps locked"),
         ("58030", RepositoryUnavailable, "cannot read or write its files"),
-        ("42501", RepositoryUnavailable, "does not permit this"),
+        ("42501", NotPermitted, "does not permit this"),
         ("XX001", CorruptDocument, "its data is damaged"),
         ("22012", RepositoryError, "refuses this"),
     ],
