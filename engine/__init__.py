@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from engine.account import LOG_LENGTH as LOG_LENGTH
     from engine.auditing import Audit as Audit
     from engine.auditing import Claim as Claim
-    from engine.auditing import audit as audit
+    from engine.auditing import audit_lasting as audit_lasting
     from engine.clock import Clock as Clock
     from engine.clock import ManualClock as ManualClock
     from engine.clock import SystemClock as SystemClock
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "engine.account": "LOG_LENGTH",
-    "engine.auditing": "Audit Claim audit",
+    "engine.auditing": "Audit Claim audit_lasting",
     "engine.clock": "Clock ManualClock SystemClock rfc3339",
     "engine.documents": "BatchCompletionSummary EssayProcessingState ProcessingStepStatus "
     "StepCompletionSummary",

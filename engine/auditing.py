@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 ESSAYS: Final = "essays"
@@ -50,6 +51,66 @@ def audit(batch_id: str, claims: Sequence[Claim]) -> Audit:
         if says != there
     ]
     return Audit(batch_id, claims, found)
+
+
+_LOOKS: Final = 3
+_BETWEEN_LOOKS_SECONDS: Final = 0.2
+
+
+async def audit_lasting(
+    batch_id: str, claims: Callable[[str], Awaitable[Sequence[Claim]]]
+) -> Audit:
+    """Audit a batch that may be moving: only differences that last are disagreements.
+
+    Sources are read one after the other, so a result that is just being recorded is in some of
+    them; it is in all of them a moment later.
+
+    Args:
+        batch_id: The batch.
+        claims: Reads what each source says.
+    """
+    found = audit(batch_id, await claims(batch_id))
+    for _ in range(_LOOKS - 1):
+        if not found.disagreements:
+            break
+        lasting = {_difference(one) for one in found.disagreements}
+        await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+        again = audit(batch_id, await claims(batch_id))
+        kept = [one for one in again.disagreements if _difference(one) in lasting]
+        found = again._replace(disagreements=kept)
+    return found
+
+
+def _difference(one: Disagreement) -> tuple[str, str, str, int]:
+    return one.step, one.member, one.source, one.says - one.essays
+
+
+def sure_of(before: Sequence[Claim], after: Sequence[Claim], truth: Sequence[Claim]) -> list[Claim]:
+    """Return what sources said before and after the essays were read, as far as it is sure.
+
+    A number that moved meanwhile says nothing of the essays if theirs lies between.
+    """
+    essays = {claim.step: claim for claim in truth}
+    first = {(claim.source, claim.step): claim for claim in before}
+    found = []
+    for claim in after:
+        place = claim.source, claim.step
+        old, there = _numbers(first.get(place)), _numbers(essays.get(claim.step))
+        sure = [
+            None if _moved_past(*pair) else pair[1]
+            for pair in zip(old, _numbers(claim), there, strict=True)
+        ]
+        found.append(Claim(*place, *sure))
+    return found
+
+
+def _numbers(claim: Claim | None) -> tuple[int | None, ...]:
+    return (None, None, None) if claim is None else claim[2:]
+
+
+def _moved_past(old: int | None, new: int | None, there: int | None) -> bool:
+    low, high = sorted((old or 0, new or 0))
+    return low != high and low <= (there or 0) <= high
 
 
 def _pairs(claim: Claim, truth: Claim) -> Iterable[tuple[str, int, int]]:

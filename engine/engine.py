@@ -11,7 +11,7 @@ import msgspec
 
 from engine.account import Account
 from engine.ahead import ReadAhead
-from engine.auditing import Audit, audit
+from engine.auditing import Audit, audit_lasting
 from engine.clock import Clock, SystemClock
 from engine.errors import (
     FeedError,
@@ -320,6 +320,7 @@ class Engine:
             verified_at=observer.verified_at,
             pending=observer.pending,
             gaps=observer.gaps,
+            doubts=self._projection.doubts,
             read_only=True,
         )
 
@@ -385,7 +386,7 @@ class Engine:
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        return audit(batch_id, await self.repository.claims(batch_id))
+        return await audit_lasting(batch_id, self.repository.claims)
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival."""

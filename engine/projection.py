@@ -79,6 +79,7 @@ class Projection:
         self._saved: dict[str, _Saved] = {}
         self._unsaved: set[str] = set()
         self._wakes: list[tuple[datetime, str]] = []
+        self._doubtful: set[str] = set()
         self.grid: Grid | None = None
 
     def __len__(self) -> int:
@@ -183,6 +184,7 @@ class Projection:
             model = self._models.get(batch_id)
             if model is None:
                 rows.pop(batch_id, None)
+                self._doubtful.discard(batch_id)
             else:
                 model.is_noted = False
                 rows[batch_id] = self._row(model, now)
@@ -197,6 +199,11 @@ class Projection:
         if len(self._rows) < len(self._models):
             due |= self._dirty.keys() - self._rows.keys()
         return due
+
+    @property
+    def doubts(self) -> int:
+        """How many rows have counts that are not proved."""
+        return len(self._doubtful)
 
     @property
     def is_dirty(self) -> bool:
@@ -231,11 +238,13 @@ class Projection:
         self._saved = dict(checkpoint.batches)
         self._unsaved.clear()
         self._rows = {}
+        self._doubtful = set()
         self._wakes = []
         self._dirty = dict.fromkeys(self._models)
 
     def _row(self, model: _Model, now: datetime) -> BatchRow:
         summary = summarize(model.record, phases_of())
+        (self._doubtful.add if summary.doubt else self._doubtful.discard)(summary.batch_id)
         row = BatchRow(summary)
         if summary.status != "processing" or summary.last_event_at is None:
             return row

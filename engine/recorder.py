@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import TypeAlias
+
+import msgspec
 
 from engine.account import Account
 from engine.clock import Clock
@@ -152,7 +154,7 @@ class Recorder:
         if recorded.faded:
             left = await self._repository.summaries(recorded.faded, limit=len(recorded.faded))
             projection.forget(recorded.faded)
-            projection.load(left)
+            projection.load(_plain(left))
             if projection.grid and projection.grid.batch_id in recorded.faded:
                 await self._reopen()
 
@@ -179,7 +181,7 @@ class Recorder:
     async def _load(self) -> None:
         after = ""
         while page := await self._repository.summaries(after=after, limit=_PAGE):
-            self._projection.load(page)
+            self._projection.load(_plain(page))
             after = page[-1].batch_id
             await asyncio.sleep(0)
 
@@ -209,6 +211,11 @@ class Recorder:
             await self._open(grid.batch_id)
         except NotFound:
             self._projection.open(BatchColumns(BatchRecord(grid.batch_id), [], {}))
+
+
+def _plain(records: Iterable[BatchRecord]) -> list[BatchRecord]:
+    """Return records without their doubts: changes do not tell when those are settled."""
+    return [msgspec.structs.replace(record, doubt="") for record in records]
 
 
 def _unusual(envelope: Envelope) -> Event | Ignored | Rejected:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine.auditing import ESSAYS, Claim, claims_of
+from engine.auditing import ESSAYS, Claim, claims_of, sure_of
 from engine.clock import Clock, SystemClock, to_microseconds
 from engine.errors import NotFound
 from engine.models import (
@@ -270,7 +270,7 @@ class BatchStateRepository(ABC):
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        record = await self.batch_record(batch_id)
+        before = await self.said(batch_id)
         counts: dict[str, list[int]] = {}
         seen, after = 0, ""
         while page := await self.essays(batch_id, after=after):
@@ -279,11 +279,18 @@ class BatchStateRepository(ABC):
             for essay in page:
                 for step, fact in essay.steps.items():
                     count_step(counts, step, 0, fact.outcome)
-        total = max(record.expected or 0, seen)
-        return [
-            *claims_of(ESSAYS, counts, total),
-            *claims_of("counters", record.counts, record.total),
-        ]
+        record = await self.batch_record(batch_id)
+        truth = claims_of(ESSAYS, counts, max(record.expected or 0, seen))
+        return [*truth, *sure_of(before, await self.said(batch_id), truth)]
+
+    async def said(self, batch_id: str) -> list[Claim]:
+        """Return what is stored of a batch's counts, beside its essays.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        record = await self.batch_record(batch_id)
+        return claims_of("counters", record.counts, record.total)
 
     async def batch_record(self, batch_id: str) -> BatchRecord:
         """Return one batch without its essays.

@@ -35,7 +35,10 @@ class StepCounts(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchSummary(msgspec.Struct, frozen=True):
-    """What a person is told about a batch; computed by `summarize` from a record."""
+    """What a person is told about a batch; computed by `summarize` from a record.
+
+    `doubt` says why the counts may be wrong; empty if they are proved.
+    """
 
     batch_id: str
     status: str
@@ -50,6 +53,7 @@ class BatchSummary(msgspec.Struct, frozen=True):
     provisioned: int
     rejected: int
     reason: str
+    doubt: str = ""
 
     @property
     def failed(self) -> int:
@@ -213,6 +217,7 @@ def summarize(record: BatchRecord, phases_of: Mapping[str, tuple[str, ...]]) -> 
         record.provisioned,
         record.rejected,
         reason,
+        record.doubt,
     )
 
 

@@ -62,7 +62,8 @@ class Health(msgspec.Struct, frozen=True):
 
     Of an observer there is, instead of an account: the `time` of day (ages are counted to
     `verified_at`, the last moment at which the backend answered, while it does not), the
-    batches that changed and are still to be read (`pending`). `gaps` counts how often notices,
+    batches that changed and are still to be read (`pending`), and those whose counts are not
+    proved (`doubts`). `gaps` counts how often notices,
     or messages of a feed, may have been missed.
     """
 
@@ -84,6 +85,7 @@ class Health(msgspec.Struct, frozen=True):
     verified_at: datetime | None = None
     pending: int = 0
     gaps: int = 0
+    doubts: int = 0
     read_only: bool = False
 
 

@@ -260,3 +260,18 @@ async def test_dead_letters_that_may_not_be_read_are_not_said_to_be_none() -> No
         await pilot.press("3")
         await until(lambda: "PostgreSQL at x does not permit this" in text(app))
         assert "No dead letter" not in text(app)
+
+
+async def test_counts_in_doubt_are_counted_above_and_explained_on_their_page() -> None:
+    doubtful = row("b1")
+    doubtful = msgspec.structs.replace(
+        doubtful, summary=msgspec.structs.replace(doubtful.summary, doubt="somebody else wrote it")
+    )
+    engine = fleet(doubtful, row("b2"))
+    async with running(engine, (120, 40)) as (app, pilot):
+        assert "audit" not in lines(app)[0]
+        engine.change(health=msgspec.structs.replace(engine.view.health, doubts=1, read_only=True))
+        await until(lambda: "READ-ONLY" in lines(app)[0])
+        assert "audit 1 !" in lines(app)[0]
+        await pilot.press("slash", *"b1", "enter", "enter")
+        await until(lambda: "audit (a): somebody else wrote it" in text(app))

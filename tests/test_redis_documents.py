@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from redis.asyncio import Redis
 from redis_servers import empty, open_redis_backend, shared_redis
 from redis_services import check_strictly, steps_of, with_step
 
+from engine.auditing import ESSAYS, Disagreement, audit, audit_lasting
 from engine.backends.redis_decode import decode
 from engine.backends.redis_document import encode
 from engine.models import (
@@ -325,3 +327,50 @@ def test_whatever_we_do_not_touch_keeps_value_and_type(
         if name not in known:
             assert same(written[name], value), name
     assert decode("b1", "e1", again).steps == document.steps
+
+
+async def test_the_audit_names_the_wrong_totals_of_the_service(
+    ours: BatchStateRepository, stored: dict[str, Any]
+) -> None:
+    found = await audit_lasting(BATCH, ours.claims)
+    wrong = {(one.step, one.member): (one.says, one.essays) for one in found.disagreements}
+    assert {one.source for one in found.disagreements} == {"stored summary"}
+    assert wrong["spellcheck", "completed"] == (24, COUNTS["spellcheck"][0])
+    assert wrong["nlp", "total"] == (22, 24)
+    assert wrong["cj_assessment", "total"] == (23, 24)
+    assert wrong["ai_feedback", "total"] == (22, 24)
+    assert ("nlp", "completed") not in wrong
+
+
+async def test_the_audit_finds_nothing_in_what_we_wrote(
+    ours: BatchStateRepository, client: Redis, stored: dict[str, Any]
+) -> None:
+    await ours.record([RegistrationFact(BATCH, 24, tuple(TRUTH["essay_ids"]), NOW, "teacher")])
+    claims = await ours.claims(BATCH)
+    assert {claim.source for claim in claims} == {ESSAYS, "counters", "stored summary"}
+    assert audit(BATCH, claims).disagreements == []
+
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            await ours.record([StepFact(BATCH, f"e{number}", "nlp", number % 2 + 1, NOW, "x", 1)])
+
+    writing = asyncio.create_task(write())
+    for _ in range(5):
+        assert (await audit_lasting(BATCH, ours.claims)).disagreements == []
+    stop.set()
+    await writing
+    assert audit(BATCH, await ours.claims(BATCH)).disagreements == []
+
+
+async def test_the_audit_names_a_document_that_lost_our_results(
+    ours: BatchStateRepository, client: Redis
+) -> None:
+    await ours.record([StepFact("b1", "e1", "nlp", FAILED, NOW, "x", 1)])
+    await client.set("bcs:essay_state:b1:e1", '{"completed_steps": [], "step_metadata": {}}')
+    await client.delete("bcs:batch_summary:b1")
+    found = await audit_lasting("b1", ours.claims)
+    assert list(found.disagreements) == [Disagreement("nlp", "failed", "documents", 0, 1)]

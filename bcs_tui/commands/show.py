@@ -13,7 +13,7 @@ from engine import (
     BatchSummary,
     Claim,
     StepCounts,
-    audit,
+    audit_lasting,
     open_repository,
     rfc3339,
 )
@@ -48,7 +48,7 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_repository(settings, read_only=True) as repository:
         batch = await load_summary(repository, settings, arguments.batch)
         if arguments.audit:
-            found = audit(arguments.batch, await repository.claims(arguments.batch))
+            found = await audit_lasting(arguments.batch, repository.claims)
             return _show_audit(found, arguments.json, arguments.strict)
         now = repository.clock.now()
     if arguments.json:

@@ -20,7 +20,7 @@ from bcs_tui.widgets.essay_cells import state_in
 from bcs_tui.widgets.essay_grid import EssayGrid
 from bcs_tui.widgets.essay_list import EssayRows
 from bcs_tui.widgets.focus import why
-from bcs_tui.widgets.ink import Line, Piece, fitting
+from bcs_tui.widgets.ink import Line, Piece, clip, fitting
 from bcs_tui.widgets.line_view import LineView
 from bcs_tui.widgets.states import INK_OF, mark, outlook, state_of
 from engine import BatchRow, BCSError, View
@@ -132,9 +132,11 @@ class BatchScreen(Page):
             ]
         )
         state = state_of(row)
-        self.why.show(
-            lambda width: [[(" ", ""), mark(state, glyphs), (f" {why(row, now)}", INK_OF[state])]]
-        )
+        doubt: Line = []
+        if summary.doubt:
+            doubt = [(f"  audit (a): {clean(summary.doubt, 120)}", "warn")]
+        about: Line = [(" ", ""), mark(state, glyphs), (f" {why(row, now)}", INK_OF[state]), *doubt]
+        self.why.show(lambda width: [clip(about, width)])
 
     def _show_legend(self) -> None:
         glyphs = self.context.glyphs

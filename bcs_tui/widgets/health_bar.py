@@ -60,6 +60,7 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
     parts: list[Line] = [[(clean(state.backend, 24), "")]]
     if state.gaps:
         parts.append([(f"gaps {count(state.gaps)} !", "warn")])
+    parts += _doubts(state)
     if behind:
         parts.append([("rendering behind !", "warn")])
     if state.pending:
@@ -68,6 +69,11 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
         age = max(0.0, (state.time - state.verified_at).total_seconds())
         parts.append([("verified ", "muted"), (f"{duration(age)} ago", "")])
     return parts
+
+
+def _doubts(state: Health) -> list[Line]:
+    """Return how many batches an audit would be about; nothing if there is none."""
+    return [[(f"audit {count(state.doubts)} !", "warn")]] if state.doubts else []
 
 
 def _parts(view: View, behind: bool, room: int) -> Sequence[Line]:

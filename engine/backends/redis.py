@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final, Self
 from weakref import WeakValueDictionary
 
+from engine.auditing import Claim, claims_of
+from engine.backends.redis_audit import claims_of_documents, read_stored_summary
 from engine.backends.redis_chunk import Chunk, Known, essays_by_batch
 from engine.backends.redis_doubts import STEPS_AT_ONCE, Doubts
 from engine.backends.redis_homeless import keep_homeless
@@ -350,6 +352,22 @@ class RedisBatchStateRepository(Cache):
             part = wanted[start : start + limit]
             found += [row.document.state() for row in await read_rows(self._store, batch_id, part)]
         return found[:limit]
+
+    async def said(self, batch_id: str) -> list[Claim]:
+        """Return our counters where they are proved, and what the services' keys say.
+
+        Raises:
+            NotFound: Nothing is known about the batch.
+        """
+        record = await self.batch_record(batch_id)
+        if not record.doubt:
+            counters = claims_of("counters", record.counts, record.total)
+            return [*counters, *await read_stored_summary(self._store, batch_id)]
+        rows = await read_rows(self._store, batch_id, None, self._foreign.get(batch_id, ()))
+        return [
+            *await read_stored_summary(self._store, batch_id),
+            *claims_of_documents(batch_id, rows),
+        ]
 
     async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
         """Return the uploads that a batch has counted, in order."""
