@@ -6,6 +6,7 @@ would happen twice and an outage stay hidden for seconds. Whoever calls decides 
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -110,6 +111,8 @@ def explained(
         kind: The error to raise.
         do: What helps where the server cannot be reached or refuses the account.
     """
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
     try:
         yield
     except (failures.RedisError, OSError) as error:
@@ -117,6 +120,9 @@ def explained(
         if words is None:
             raise
         raise kind(f"Redis at {place_of(url)} {words}") from _cause(error)
+    if task and task.cancelling() > cancelled:
+        # Before Python 3.12 `wait_for`, with which redis-py sends, may lose a cancellation.
+        raise asyncio.CancelledError
 
 
 def place_of(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from redis_servers import TTL_SECONDS, empty, rules_of, shared_redis, url_for
 
 from engine.backends.redis import RedisBatchStateRepository
+from engine.backends.redis_link import Link
 from engine.errors import RepositoryUnavailable
 from engine.models import COMPLETED, BatchFact, PhaseFact, RegistrationFact, StepFact
 from engine.repository import DeadLetter
@@ -95,3 +97,20 @@ async def test_the_observer_reads_everything_and_writes_nothing(client: Redis) -
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 await account.execute_command(*command)
+
+
+async def test_no_cancellation_is_lost(client: Redis) -> None:
+    link = Link(client, shared_redis().url, 3.0)
+
+    async def ask_on() -> None:
+        while True:
+            await link.exchange([("GET", "x")])
+
+    for turns in range(200):
+        task = asyncio.create_task(ask_on())
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait([task])
+        assert task.cancelled()
