@@ -107,9 +107,6 @@ class Observer:
                 self.gaps += not self.trouble
                 self.trouble = str(group.exceptions[0])
                 self._changed(())
-            if (task := asyncio.current_task()) and task.cancelling():
-                # A group whose task fails while it is cancelled raises only the failure.
-                raise asyncio.CancelledError
             if self._verified != heard:
                 delay = _FIRST_DELAY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
