@@ -37,6 +37,8 @@ from engine.models import COMPLETED, FAILED, Fact, RegistrationFact, StepFact
 from engine.repository import BatchStateRepository, DeadLetter
 from engine.servers import PrivatePostgres
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 BOUND_SECONDS = 20
 """Far above every bound of ours and far below for ever."""

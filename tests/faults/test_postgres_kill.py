@@ -18,6 +18,8 @@ import engine
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 6
 
 INGEST = """
@@ -50,7 +52,6 @@ def run_and_kill(url: str, seed: int) -> set[int]:
     return set(map(int, said[: said.rfind(b"\n") + 1].split()))
 
 
-@pytest.mark.slow
 async def test_nothing_acknowledged_is_lost_and_nothing_counts_twice() -> None:
     url = await new_database()
     truth = MockBatchStateRepository()

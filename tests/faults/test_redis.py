@@ -30,6 +30,8 @@ from engine.errors import CorruptDocument, RepositoryUnavailable
 from engine.models import COMPLETED, BatchRecord, EssaysFact, Fact, RegistrationFact, StepFact
 from engine.servers import PrivateRedis
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 

@@ -39,6 +39,8 @@ from engine.models import Fact
 from engine.repository import BatchStateRepository, Recorded
 from engine.servers import PrivateRedis
 
+pytestmark = pytest.mark.slow
+
 KEY = "events"
 ESSAYS = [f"e{number}" for number in range(40)]
 EVENTS = [registered("b1", ESSAYS, 40)] + [
@@ -648,7 +650,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 async def test_nothing_is_lost_or_doubled_when_everything_is_killed(tmp_path: Path) -> None:
     chances = random.Random(7)
     batches = [f"b{number}" for number in range(60)]

@@ -22,6 +22,8 @@ from engine.feeds.redis_pubsub import RedisPubSubFeed
 from engine.redis_subscription import BEAT_CHANNEL
 from engine.servers import PrivateRedis
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "bcs:events"
 BEATS: dict[str, Any] = {"beat_seconds": 0.05, "silence_seconds": 0.4}
 

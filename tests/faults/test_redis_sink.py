@@ -13,6 +13,8 @@ from engine.errors import FeedUnavailable, FeedUnreachable
 from engine.feeds.redis_sink import RedisSink
 from engine.servers import PrivateRedis
 
+pytestmark = pytest.mark.slow
+
 KEY = "events"
 MESSAGES = [b"%d" % number for number in range(1200)]
 

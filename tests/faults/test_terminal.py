@@ -166,6 +166,7 @@ def assert_restored(raw: bytes) -> None:
     assert raw.rindex(b"\x1b[?1000l") > raw.rindex(b"\x1b[?1000h")
 
 
+@pytest.mark.slow
 def test_hostile_text_reaches_the_terminal_on_no_page(tmp_path: Path) -> None:
     feed = tmp_path / "hostile.jsonl"
     hostile_feed(feed)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import msgspec
+import pytest
 from conftest import BACKENDS, OpenRepository
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -336,5 +337,6 @@ class Backends(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
+@pytest.mark.slow
 def test_every_backend_does_what_the_model_does() -> None:
     run_state_machine_as_test(Backends, settings=settings(max_examples=40, stateful_step_count=15))
