@@ -157,13 +157,20 @@ async def open_live_feed(
     raise SettingsError(f"{source} {_NO_PLACE}")
 
 
-async def open_sink(settings: Settings, sink: str, *, most_entries: int | None = None) -> Sink:
+async def open_sink(
+    settings: Settings,
+    sink: str,
+    *,
+    most_entries: int | None = None,
+    patience_seconds: float | None = 10,
+) -> Sink:
     """Open the other side of a live feed; the caller closes it.
 
     Args:
         settings: Where the server is.
         sink: `redis-stream:KEY` or `redis-pubsub:CHANNEL`; both are `bcs:events` if left out.
         most_entries: About how many entries a stream keeps; `None`: all.
+        patience_seconds: How long an outage may last before `send` raises; `None`: for ever.
 
     Raises:
         SettingsError: The sink is neither.
@@ -176,8 +183,11 @@ async def open_sink(settings: Settings, sink: str, *, most_entries: int | None =
 
     if sink.startswith(STREAM):
         key = sink.removeprefix(STREAM) or _EVENTS
-        return await RedisSink.to_stream(url, key, most_entries=most_entries)
-    return await RedisSink.to_channel(url, sink.removeprefix(CHANNEL) or _EVENTS)
+        return await RedisSink.to_stream(
+            url, key, most_entries=most_entries, patience_seconds=patience_seconds
+        )
+    channel = sink.removeprefix(CHANNEL) or _EVENTS
+    return await RedisSink.to_channel(url, channel, patience_seconds=patience_seconds)
 
 
 async def migrate(settings: Settings) -> Migration:

@@ -185,6 +185,7 @@ def test_publishing_shows_its_progress_on_a_terminal(
 def launch(*argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "bcs_tui", *argv],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -224,6 +225,34 @@ def test_a_stream_is_followed_through_an_outage(run: Run, monkeypatch: pytest.Mo
         assert err == b""
         with redis.Redis.from_url(server.url) as client:
             assert client.xpending("bcs:events", "bcs-tui")["pending"] == 0
+
+
+def test_a_pipe_is_published_through_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [registered("b1", ["e1", "e2"], 2), spellchecked("b1", "e1"), spellchecked("b1", "e2")]
+    with PrivateRedis({"appendonly": "yes", "appendfsync": "always"}) as server:
+        monkeypatch.setenv("BCS_REDIS_URL", server.url)
+        with launch("publish", "-", "redis-stream:", "--json") as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(lines[0] + b"\n")
+            process.stdin.flush()
+            with redis.Redis.from_url(server.url) as client:
+                wait_for(lambda: client.xlen("bcs:events") == 1)
+            server.kill()
+            process.stdin.write(lines[1] + b"\n")
+            process.stdin.flush()
+            assert b"cannot be reached" in process.stderr.readline()
+            server.start()
+            assert b"in order again" in process.stderr.readline()
+            out, _ = process.communicate(lines[2] + b"\n", timeout=60)
+        assert json.loads(out)["read"] == json.loads(out)["sent"] == 3
+        with redis.Redis.from_url(server.url) as client:
+            assert [fields[b"data"] for _, fields in client.xrange("bcs:events")] == lines
+
+
+def test_a_pipe_has_a_pace_of_its_own(run: Run) -> None:
+    answer = run("publish", "-", "redis-stream:", "--speed", 2)
+    assert (answer.code, "a pace of its own" in answer.err) == (2, True)
 
 
 def wait_for(condition: Any) -> None:

@@ -22,6 +22,8 @@ from engine import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bcs_tui.commands.options import Verbs
 
 PATIENCE_SECONDS = 10.0
@@ -73,13 +75,20 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_engine(settings, feed, patience_seconds=patience, headless=True) as engine:
         try:
             with (
-                shown(lambda: line(engine, feed)) if sys.stderr.isatty() else told(engine, already)
+                shown(lambda: line(engine, feed))
+                if sys.stderr.isatty()
+                else told(lambda: _state(engine), already)
             ):
                 await engine.run()
         finally:
             _print(engine, time.monotonic() - started, arguments.json, already)
     doubtful = engine.health.dead_letters or engine.health.gaps
     return UNTRUSTWORTHY if arguments.strict and doubtful else 0
+
+
+def _state(engine: Engine) -> tuple[str, Iterable[str]]:
+    health = engine.health
+    return health.trouble, health.notices
 
 
 async def _live(

@@ -6,11 +6,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from bcs_tui.commands.plain import note
 from bcs_tui.format import clean
 from engine import Engine, Envelope, Feed
+
+State: TypeAlias = Callable[[], tuple[str, Iterable[str]]]
+"""Tells present trouble, empty if there is none, and all notices so far."""
 
 _TICK_SECONDS: Final = 0.1
 _TELL_SECONDS: Final = 1.0
@@ -81,24 +84,24 @@ async def _keep_up_to_date(line: Callable[[], str]) -> None:
 
 
 @contextmanager
-def told(engine: Engine, already: set[str]) -> Iterator[None]:
-    """Print what the feed has to say, a line each, when it says it: for a log."""
-    task = asyncio.ensure_future(_tell(engine, already))
+def told(state: State, already: set[str]) -> Iterator[None]:
+    """Print trouble, its end and notices, a line each, when they happen: for a log."""
+    task = asyncio.ensure_future(_tell(state, already))
     try:
         yield
     finally:
         task.cancel()
 
 
-async def _tell(engine: Engine, already: set[str]) -> None:
-    trouble = ""
+async def _tell(state: State, already: set[str]) -> None:
+    known = ""
     with suppress(asyncio.CancelledError):
         while True:
-            health = engine.health
-            if health.trouble != trouble:
-                note(health.trouble or "in order again")
-            trouble = health.trouble
-            tell(health.notices, already)
+            trouble, notices = state()
+            if trouble != known:
+                note(trouble or "in order again")
+            known = trouble
+            tell(notices, already)
             await asyncio.sleep(_TELL_SECONDS)
 
 

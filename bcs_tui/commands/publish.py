@@ -1,4 +1,4 @@
-"""`publish`: sends recorded events to a stream or a channel, for trials."""
+"""`publish`: sends events from a file or a pipe to a stream or a channel."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import argparse
 import os
 import sys
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bcs_tui.commands.options import FILES, add_json, add_verb, settings_of
 from bcs_tui.commands.plain import as_json, note
-from bcs_tui.commands.progress import Metered, bar, shown
+from bcs_tui.commands.progress import Metered, bar, shown, told
 from bcs_tui.commands.replay import pace
-from engine import ReplayFeed, open_sink
+from bcs_tui.format import clean
+from engine import ReplayFeed, SettingsError, StdinFeed, open_sink
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
     from engine import Sink
+
+PATIENCE_SECONDS = 10.0
 
 
 def add(verbs: Verbs) -> None:
@@ -26,11 +28,10 @@ def add(verbs: Verbs) -> None:
         bcs-tui publish events.jsonl redis-stream:bcs:events
         bcs-tui publish events.jsonl redis-stream:bcs:events --most-entries 100000
         bcs-tui publish events.jsonl redis-pubsub:bcs:events --speed 60
+        kcat -q -u -b kafka:9092 -G bcs-relay TOPIC ... | bcs-tui publish - redis-stream:bcs:events
     """
-    parser = add_verb(
-        verbs, "publish", run, "sends recorded events to a Redis stream or channel", examples
-    )
-    file = parser.add_argument("file", metavar="FILE", help="a JSONL file")
+    parser = add_verb(verbs, "publish", run, "sends events to a Redis stream or channel", examples)
+    file = parser.add_argument("file", metavar="FILE", help="a JSONL file, or - for stdin")
     file.complete = FILES  # type: ignore[attr-defined] # the attribute is shtab's convention
     parser.add_argument(
         "sink", metavar="SINK", help="redis-stream:KEY or redis-pubsub:CHANNEL (bcs:events)"
@@ -57,13 +58,24 @@ def _count(text: str) -> int:
 async def run(arguments: argparse.Namespace) -> int:
     """Send every line as it is, also those that no reader will accept, and tell how many."""
     settings = settings_of(arguments)
-    feed = Metered(ReplayFeed([arguments.file], speed=arguments.speed), _size(arguments.file))
+    piped = arguments.file == "-"
+    feed = _piped(arguments) if piped else _recorded(arguments)
     account = {"read": 0, "too_long": 0}
     started = time.monotonic()
     try:
-        sink = await open_sink(settings, arguments.sink, most_entries=arguments.most_entries)
+        # What a pipe brings is nowhere else: an outage is waited out, however long it takes.
+        sink = await open_sink(
+            settings,
+            arguments.sink,
+            most_entries=arguments.most_entries,
+            patience_seconds=None if piped else PATIENCE_SECONDS,
+        )
         try:
-            with shown(lambda: _line(feed, sink)) if sys.stderr.isatty() else nullcontext():
+            with (
+                shown(lambda: _line(feed, sink))
+                if sys.stderr.isatty()
+                else told(lambda: (sink.trouble, ()), set())
+            ):
                 while (chunk := await feed.read()) is not None:
                     whole = [one.raw for one in chunk if not one.oversize]
                     account["read"] += len(chunk)
@@ -77,12 +89,21 @@ async def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _size(path: str) -> int:
-    return os.path.getsize(path)
+def _recorded(arguments: argparse.Namespace) -> Metered:
+    feed = ReplayFeed([arguments.file], speed=arguments.speed)
+    return Metered(feed, os.path.getsize(arguments.file))
+
+
+def _piped(arguments: argparse.Namespace) -> Metered:
+    if arguments.speed is not None:
+        raise SettingsError("--speed is for files; what comes by a pipe has a pace of its own")
+    return Metered(StdinFeed())
 
 
 def _line(feed: Metered, sink: Sink) -> str:
-    return f"{bar(feed.fraction or 0)}  {sink.sent:,} events"
+    progress = [] if feed.fraction is None else [bar(feed.fraction)]
+    trouble = [clean(sink.trouble, 60)] if sink.trouble else []
+    return "  ".join([*progress, f"{sink.sent:,} events", *trouble])
 
 
 def _print(read: dict[str, int], sink: Sink, seconds: float, as_document: bool) -> None:

@@ -149,6 +149,11 @@ class Sink(ABC):
     receivers: int | None
     """How many heard the last message; `None` where that cannot be known."""
 
+    @property
+    @abstractmethod
+    def trouble(self) -> str:
+        """What keeps messages from being sent at the moment; empty if nothing does."""
+
     @abstractmethod
     async def send(self, messages: Sequence[bytes]) -> None:
         """Send messages in order and wait until they are confirmed; an outage is waited out.

@@ -52,7 +52,7 @@ class RedisSink(Sink):
         key: str,
         *,
         most_entries: int | None = None,
-        patience_seconds: float = 10,
+        patience_seconds: float | None = 10,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> RedisSink:
         """Return a sink that appends to a stream.
@@ -61,7 +61,7 @@ class RedisSink(Sink):
             url: The server, or a node of the cluster.
             key: The stream.
             most_entries: About how many entries the stream keeps; `None`: all.
-            patience_seconds: How long an outage may last before `send` raises.
+            patience_seconds: How long an outage may last before `send` raises; `None`: for ever.
             answer_seconds: The bound of every connection attempt and answer.
 
         Raises:
@@ -75,13 +75,15 @@ class RedisSink(Sink):
         )
 
     @classmethod
-    async def to_channel(cls, url: str, channel: str, *, patience_seconds: float = 10) -> RedisSink:
+    async def to_channel(
+        cls, url: str, channel: str, *, patience_seconds: float | None = 10
+    ) -> RedisSink:
         """Return a sink that publishes on a channel.
 
         Args:
             url: The server, or any node of the cluster.
             channel: The channel.
-            patience_seconds: How long an outage may last before `send` raises.
+            patience_seconds: How long an outage may last before `send` raises; `None`: for ever.
 
         Raises:
             FeedUnreachable: The server does not answer, or not to us.
@@ -102,6 +104,11 @@ class RedisSink(Sink):
         )
         sink.receivers = 0
         return sink
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong during an outage."""
+        return self._outage.trouble
 
     async def send(self, messages: Sequence[bytes]) -> None:
         """Send messages and wait for the confirmation of each; an outage is waited out.
