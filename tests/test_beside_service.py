@@ -15,7 +15,7 @@ from redis_servers import TTL_SECONDS, empty, rules_of, shared_redis, url_for
 from redis_services import Service
 from stills import until
 
-from engine.backends import redis_notices
+from engine.backends import redis_counts, redis_notices, redis_survey
 from engine.backends.redis import RedisBatchStateRepository
 from engine.engine import Engine
 from engine.view import BatchRow, Mode
@@ -24,6 +24,18 @@ STORED = json.loads((VECTORS / "stored_redis.json").read_text())
 TRUTH = json.loads((VECTORS / "ground_truth.json").read_text())["comprehensive_batch"][0]
 BATCH = TRUTH["batch_id"]
 DOCUMENTS = [entry for entry in STORED if entry["key"].startswith(f"bcs:essay_state:{BATCH}:")]
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything looked at more often than somebody at a screen would need."""
+    for module, name in (
+        (redis_notices, "LOOK_SECONDS"),
+        (redis_survey, "ROUND_SECONDS"),
+        (redis_counts, "RECOUNT_SECONDS"),
+        (redis_counts, "TURN_SECONDS"),
+    ):
+        assert getattr(module, name) <= 10
+        monkeypatch.setattr(module, name, 0.2)
 
 
 @pytest.fixture
@@ -44,8 +56,7 @@ async def store(client: Redis, entries: list[dict[str, Any]]) -> None:
 async def test_what_only_the_service_writes_is_found(
     client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert redis_notices.LOOK_SECONDS <= 10
-    monkeypatch.setattr(redis_notices, "LOOK_SECONDS", 0.2)
+    hurry(monkeypatch)
     url = url_for(shared_redis(), "bcs_observer", rules_of("bcs_observer"))
     repository = await RedisBatchStateRepository.open(url, ttl_seconds=TTL_SECONDS, read_only=True)
     async with aclosing(repository):

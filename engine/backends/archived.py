@@ -80,6 +80,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             ttl_seconds,
         )
         self._newest_marks: dict[str, int] = {}
+        self._merges: dict[str, tuple[BatchRecord, BatchRecord, BatchRecord]] = {}
 
     @classmethod
     async def open(
@@ -205,9 +206,9 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         there = {record.batch_id: record for record in archived}
         page = sorted({*records, *there})[:limit]
         return [
-            there[name]
-            if name in there and (name not in records or self._is_settled(records[name]))
-            else await self._merged_record(name)
+            await self._merged_record(records[name], there[name])
+            if name in records and name in there and not self._is_settled(records[name])
+            else there.get(name) or records[name]
             for name in page
         ]
 
@@ -286,12 +287,16 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
                 await both.record(page)
         return both
 
-    async def _merged_record(self, batch_id: str) -> BatchRecord:
-        both = await self._merged(batch_id)
-        record = await both.batch_record(batch_id)
-        for known in await self._live.summaries([batch_id]):
-            record.doubt = known.doubt
-        return record
+    async def _merged_record(self, live: BatchRecord, archived: BatchRecord) -> BatchRecord:
+        """Return the record of all essays together, merged anew when a part's own is another."""
+        batch_id = live.batch_id
+        last = self._merges.get(batch_id)
+        if last is None or last[:2] != (live, archived):
+            both = await self._merged(batch_id)
+            merged = await both.batch_record(batch_id)
+            merged.doubt = live.doubt
+            last = self._merges[batch_id] = live, archived, merged
+        return last[2].copy()
 
     async def claims(self, batch_id: str) -> list[Claim]:
         """Return what the merged essays say, and each source of both parts.

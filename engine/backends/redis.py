@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from engine.auditing import Claim, claims_of
 from engine.backends.redis_audit import claims_of_documents, read_stored_summary
 from engine.backends.redis_chunk import Chunk, Known, essays_by_batch
+from engine.backends.redis_counts import Counts, count_rows
 from engine.backends.redis_doubts import STEPS_AT_ONCE, Doubts
 from engine.backends.redis_homeless import keep_homeless
 from engine.backends.redis_keys import BATCHES
@@ -24,7 +25,6 @@ from engine.backends.redis_letters import read_letters, set_aside, unreadable, w
 from engine.backends.redis_notices import Notices, listen
 from engine.backends.redis_promises import warnings_of
 from engine.backends.redis_reads import (
-    count_rows,
     essay_ids_of,
     is_known_to_write,
     page_of_batches,
@@ -34,7 +34,8 @@ from engine.backends.redis_reads import (
 )
 from engine.backends.redis_rows import BatchWrite, settle
 from engine.backends.redis_store import Store
-from engine.backends.redis_sweep import Sweeper, adopt, discover
+from engine.backends.redis_survey import Survey
+from engine.backends.redis_sweep import Sweeper, adopt
 from engine.clock import Clock
 from engine.errors import RepositoryConflict, RepositoryUnavailable
 from engine.merge import Merge
@@ -71,8 +72,8 @@ class RedisBatchStateRepository(Cache):
         self._listed: dict[str, float] = {}
         self._pruned_at = -float(store.ttl)
         self._unsure: set[str] = set()
-        self._foreign: dict[str, set[str]] = {}
-        self._discovered = False
+        self._survey = Survey(store)
+        self._counts = Counts(self.clock.monotonic)
         self._warnings: list[str] = []
         self._notices = Notices(store)
         self._doubts = Doubts(store, Sweeper(store, self.clock.now))
@@ -139,15 +140,23 @@ class RedisBatchStateRepository(Cache):
         """Ask Redis again for everything: it may have lost what is known to be there."""
         self._known = Known()
         self._listed.clear()
-        self._discovered = False
+        self._survey.is_complete = False
 
     async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
-        """Yield what others changed, by their notices; now and then everything is looked at."""
-        async with aclosing(listen(self._store.url, self.clock)) as notices:
-            async for names in notices:
-                if names is None:
-                    self._discovered = False  # others may have written what we never counted
-                yield names
+        """Yield what others changed, by their notices; now and then everything is looked at.
+
+        Of what is written without any notice, the batches are named in turn.
+        """
+        surveying = asyncio.create_task(self._survey.run())
+        try:
+            async with aclosing(listen(self._store.url, self.clock)) as notices:
+                async for names in notices:
+                    if names is not None:
+                        names = [*names, *self._counts.next_turn(self._survey.essays)]
+                    yield names
+        finally:
+            surveying.cancel()
+            await asyncio.wait([surveying])
 
     async def _record(self, facts: Sequence[Fact]) -> Recorded:
         """Try until nobody else changes what was read."""
@@ -262,7 +271,7 @@ class RedisBatchStateRepository(Cache):
             NotFound: Nothing is known about the batch.
         """
         record = await self.batch_record(batch_id)
-        rows = await read_rows(self._store, batch_id, None, self._foreign.get(batch_id, ()))
+        rows = await read_rows(self._store, batch_id, None, self._survey.essays.get(batch_id, ()))
         rows = [row for row in rows if not is_aggregate(batch_id, row.essay_id)]
         count_rows(record, rows)
         outcomes = {step: bytearray(len(rows)) for step in record.counts}
@@ -277,53 +286,63 @@ class RedisBatchStateRepository(Cache):
         """Return batches in the order of their ids, at a cost independent of their essays."""
         if batch_ids is not None:
             return await self._chosen(sorted({name for name in batch_ids if name > after}), limit)
-        if not self._discovered:
-            await self.discover(STEPS_AT_ONCE)
+        if self._survey.is_due:
+            await self._survey.look(STEPS_AT_ONCE)
         found: list[BatchRecord] = []
         while len(found) < limit:
             want = limit - len(found)
             page = await page_of_batches(self._store, after, want)
-            last = page[-1] if len(page) == want else None
-            others = {
-                name for name in self._foreign if name > after and (last is None or name < last)
-            }
-            names = sorted({*page, *others})
-            found += await read_records(self._store, names, self._foreign)
-            if last is None:
+            others = [
+                name for name in self._survey.essays if name > after and self._may_count(name)
+            ]
+            names = sorted({*page, *others})[:want]
+            found += await self._records(names, anew=False)
+            if len(names) < want:
                 break
-            after = last
-        return found[:limit]
+            after = names[-1]
+        return found
 
     async def _chosen(self, names: Sequence[str], limit: int) -> list[BatchRecord]:
         found: list[BatchRecord] = []
         for start in range(0, len(names), 1000):
             part = names[start : start + 1000]
-            records = await read_records(self._store, part, self._foreign)
+            records = await self._records(part, anew=True)
             unsure = len(records) < len(part) or any(record.doubt for record in records)
-            if unsure and not self._discovered:
-                await self.discover(STEPS_AT_ONCE)
-                records = await read_records(self._store, part, self._foreign)
+            if unsure and self._survey.is_due:
+                await self._survey.look(STEPS_AT_ONCE)
+                records = await self._records(part, anew=True)
             found += records
             if len(found) >= limit:
                 break
         return found[:limit]
 
+    def _may_count(self, batch_id: str) -> bool:
+        """Whether a listing may count a batch of another service: not before its first turn."""
+        return batch_id in self._counts or not self._survey.is_running
+
+    async def _records(self, batch_ids: Sequence[str], *, anew: bool) -> list[BatchRecord]:
+        """Return records; of what is proved by our counters, nothing else need be remembered."""
+        counts = self._counts if self._survey.is_running else None
+        essays = self._survey.essays
+        records = await read_records(self._store, batch_ids, essays, counts, anew=anew)
+        proved = [record.batch_id for record in records if not record.doubt]
+        self._survey.forget(proved)
+        self._counts.forget(proved)
+        if len(records) < len(batch_ids):
+            self._counts.forget(set(batch_ids) - {record.batch_id for record in records})
+        return records
+
     async def discover(self, budget_steps: int | None = None) -> bool:
         """Look for batches and essays that only other services know.
 
         Args:
-            budget_steps: Give up after so many thousand keys; `None`: look through all,
-                slowly.
+            budget_steps: At most so many thousand keys, and next time on from there; `None`:
+                look through all, slowly.
 
         Returns:
             Whether all keys were looked through.
         """
-        found = await discover(self._store, budget_steps)
-        if found is None:
-            return False
-        self._foreign = found
-        self._discovered = True
-        return True
+        return await self._survey.look(budget_steps)
 
     async def essays(
         self,
@@ -339,7 +358,7 @@ class RedisBatchStateRepository(Cache):
             known = await essay_ids_of(self._store, batch_id)
             names = (
                 name
-                for name in known | self._foreign.get(batch_id, set())
+                for name in known.union(self._survey.essays.get(batch_id, ()))
                 if not is_aggregate(batch_id, name)
             )
         else:
@@ -363,7 +382,7 @@ class RedisBatchStateRepository(Cache):
         if not record.doubt:
             counters = claims_of("counters", record.counts, record.total)
             return [*counters, *await read_stored_summary(self._store, batch_id)]
-        rows = await read_rows(self._store, batch_id, None, self._foreign.get(batch_id, ()))
+        rows = await read_rows(self._store, batch_id, None, self._survey.essays.get(batch_id, ()))
         return [
             *await read_stored_summary(self._store, batch_id),
             *claims_of_documents(batch_id, rows),
@@ -384,8 +403,8 @@ class RedisBatchStateRepository(Cache):
 
     @property
     def notices(self) -> list[str]:
-        """What the server does not promise, and whether who is to read could also write."""
-        return list(self._warnings)
+        """What the server does not promise, what is not seen yet, and who could write."""
+        return [*self._warnings, *self._survey.notices]
 
     async def aclose(self) -> None:
         """Stop what goes on in the background and close the connections."""

@@ -21,7 +21,12 @@ ANY_ESSAY: Final = "bcs:essay_state:*"
 
 ANY_PHASES: Final = "bcs:batch:*:phases"
 
+ANY_OF_SERVICES: Final = "bcs:[be]*"
+"""Matches what either of them matches, and little else: one look is enough for both."""
+
 _ESSAY_PREFIX: Final = "bcs:essay_state:"
+_PHASES_PREFIX: Final = "bcs:batch:"
+_PHASES_SUFFIX: Final = ":phases"
 
 
 class BatchKeys(msgspec.Struct, frozen=True):
@@ -70,7 +75,16 @@ class Keys:
 
     def batch_of_phases(self, key: str) -> str:
         """Return the batch of a key of `ANY_PHASES`."""
-        return self._bare(key.removeprefix("bcs:batch:").removesuffix(":phases"))
+        return self._bare(key.removeprefix(_PHASES_PREFIX).removesuffix(_PHASES_SUFFIX))
+
+    def named_by(self, key: str) -> tuple[str, str]:
+        """Return batch and essay that a key of `ANY_OF_SERVICES` names; empty where it does not."""
+        if key.startswith(_ESSAY_PREFIX):
+            batch_id, essay_id = self.essay_of(key)
+            return (batch_id, essay_id) if batch_id and essay_id else ("", "")
+        if key.startswith(_PHASES_PREFIX) and key.endswith(_PHASES_SUFFIX):
+            return self.batch_of_phases(key), ""
+        return "", ""
 
     def _bare(self, name: str) -> str:
         return name[1:-1] if self.hash_tags else name

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.backends.redis_batch import Index, add_stored_phases, decode_batch, decode_index
 from engine.backends.redis_chunk import ESSAYS_PER_READ
+from engine.backends.redis_counts import Counts, count_rows
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_keys import BATCHES
 from engine.backends.redis_rows import EssayRow, upload_of
 from engine.backends.redis_store import Store
-from engine.models import BatchRecord, count_step, is_aggregate
+from engine.models import BatchRecord
 
 
 async def read_records(
-    store: Store, batch_ids: Sequence[str], foreign: dict[str, set[str]]
+    store: Store,
+    batch_ids: Sequence[str],
+    foreign: Mapping[str, Collection[str]],
+    counts: Counts | None = None,
+    *,
+    anew: bool = True,
 ) -> list[BatchRecord]:
     """Return those of the batches that are known, in the given order.
 
@@ -27,6 +33,8 @@ async def read_records(
         store: The server.
         batch_ids: Which batches.
         foreign: Essays that were found in documents of other services.
+        counts: Keeps what was counted.
+        anew: Count also those whose counts are kept.
     """
     found = await _read_stored(store, batch_ids)
     blank = [
@@ -39,7 +47,6 @@ async def read_records(
     for batch_id, (index, doubt, raw, phases) in zip(batch_ids, found, strict=True):
         if batch_id in gone:
             continue
-        others = foreign.get(batch_id)
         record = BatchRecord(batch_id)
         if raw is not None:
             try:
@@ -48,10 +55,14 @@ async def read_records(
                 doubt = "its own record cannot be read"
         record.seen, record.counts = index.seen, index.counts
         if doubt:
-            rows = await read_rows(store, batch_id, None, others or set())
-            count_rows(record, rows)
-            troubled = sum(1 for row in rows if row.trouble)
-            record.doubt = f"{doubt}; {troubled} essays cannot be read" if troubled else doubt
+            if counts is not None and batch_id in counts and not anew:
+                unreadable = counts.recall(record)
+            else:
+                rows = await read_rows(store, batch_id, None, foreign.get(batch_id, ()))
+                unreadable = count_rows(record, rows)
+                if counts is not None:
+                    counts.keep(record, unreadable)
+            record.doubt = f"{doubt}; {unreadable} essays cannot be read" if unreadable else doubt
         add_stored_phases(record, phases)
         records.append(record)
     return records
@@ -87,16 +98,6 @@ def _mapping(reply: Any) -> dict[bytes, bytes]:
     if isinstance(reply, Exception):
         return {}
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def count_rows(record: BatchRecord, rows: Iterable[EssayRow]) -> None:
-    """Set the counts of a record to those of the essays themselves."""
-    record.seen, record.counts = 0, {}
-    for row in rows:
-        if not is_aggregate(record.batch_id, row.essay_id):
-            record.seen += 1
-            for fact in row.document.steps.values():
-                count_step(record.counts, fact.step, 0, fact.outcome)
 
 
 async def essay_ids_of(store: Store, batch_id: str) -> set[str]:
