@@ -65,6 +65,19 @@ class Live(Part, Cache):
     def __init__(self) -> None:
         super().__init__()
         self.known: list[Fact] = []
+        self.doubt = ""
+        self.pages_read = 0
+
+    async def summaries(self, *arguments: Any, **named: Any) -> Any:
+        records = await super().summaries(*arguments, **named)
+        for record in records:
+            record.doubt = self.doubt
+        return records
+
+    async def essays(self, *arguments: Any, **named: Any) -> Any:
+        page = await super().essays(*arguments, **named)
+        self.pages_read += bool(page)
+        return page
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         recorded = await super().record([fact for fact in facts if fact not in self.known])
@@ -340,6 +353,32 @@ async def test_pages_hold_what_either_has(pair: Pair) -> None:
     await pair.live.record([result("e1", "b2"), result("e1", "b4")])
     assert [one.batch_id for one in await pair.both.summaries(limit=3)] == ["b1", "b2", "b3"]
     assert [one.batch_id for one in await pair.both.summaries(after="b3")] == ["b4"]
+
+
+async def test_what_both_know_in_part_is_merged_again_when_one_of_them_changes(pair: Pair) -> None:
+    pair.live.doubt = "another service has written it"
+    await pair.archive.record([tied("e1", "e2"), result("e1")])
+    await pair.live.record([result("e3")])
+    for _ in range(3):
+        [record] = await pair.both.summaries()
+        assert (record.seen, record.counts, record.doubt) == (3, {"nlp": [2, 0]}, pair.live.doubt)
+        record.counts.clear()  # a copy, nobody else's
+    assert pair.live.pages_read == 1
+
+    await pair.live.record([result("e4")])
+    await pair.both.summaries(["b"])
+    await pair.archive.record([result("e5")])
+    [record] = await pair.both.summaries(["b"])
+    assert (record.seen, record.counts) == (5, {"nlp": [4, 0]})
+    assert pair.live.pages_read == 3
+
+
+async def test_what_only_redis_knows_is_merged_with_nothing(pair: Pair) -> None:
+    pair.live.doubt = "its counters are gone"
+    await pair.live.record([result("e1")])
+    [record] = await pair.both.summaries()
+    assert (record.seen, record.doubt) == (1, pair.live.doubt)
+    assert pair.live.pages_read == 0
 
 
 outages = st.sampled_from(["", "archive", "live", "archive answer"])
