@@ -22,11 +22,12 @@ from bcs_tui.screens.page import Context, Page
 from bcs_tui.screens.palette import Commands
 from bcs_tui.theme import DARK, INK_CSS, LIGHT, THEMES
 from bcs_tui.widgets.ink import Backstop
-from engine import BCSError, Engine, View
+from engine import BCSError, Engine, Mode, View
 
 logger = logging.getLogger(__name__)
 
 _QUIT_SECONDS = 2.0
+_HINT_SECONDS = 10.0
 
 
 class BcsApp(App[None]):
@@ -49,6 +50,7 @@ class BcsApp(App[None]):
         self.engine = engine
         self._backstop, self._colourless = Backstop(), NoColor()
         self._changed: set[str] = set()
+        self._hints_said: list[str] = []
         self._behind = False
         self._interrupted_at = float("-inf")
         context = Context(engine, title, Glyph(ascii_only=ascii_only))
@@ -86,6 +88,16 @@ class BcsApp(App[None]):
         if page is not None:
             changed, self._changed = self._changed, set()
             page.show(view, changed, behind=self._behind)
+            self._say_once(page, view)
+
+    def _say_once(self, page: Page, view: View) -> None:
+        """Say what is worth saying once, when there is a picture to say it on."""
+        hints = [hint for hint in view.health.hints if hint not in self._hints_said]
+        if hints and view.health.mode is not Mode.STARTING:
+            self._hints_said += hints
+            text = f"{'; '.join(hints)}; watch does not (README, Accounts)"
+            logger.warning("%s", text)
+            page.say(text, "warn", _HINT_SECONDS)
 
     def _second(self) -> None:
         """Let ages grow, and rows settle, while nothing happens."""

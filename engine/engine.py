@@ -322,6 +322,7 @@ class Engine:
             gaps=observer.gaps,
             doubts=self._projection.doubts,
             read_only=True,
+            hints=tuple(self.repository.hints),
         )
 
     def _health(self) -> Health:

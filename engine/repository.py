@@ -188,6 +188,11 @@ class BatchStateRepository(ABC):
         """What an operator should know of the backend now, e.g. that a part of it is away."""
         return []
 
+    @property
+    def hints(self) -> list[str]:
+        """What is worth saying once: nothing is wrong, but it could be better."""
+        return []
+
     @abstractmethod
     async def aclose(self) -> None:
         """Give back whatever was opened."""
@@ -331,3 +336,10 @@ class Cache(BatchStateRepository):
 def failed_in_metadata(metadata: Mapping[str, Any]) -> bool:
     """Tell whether step metadata, as existing services write it, says that the step failed."""
     return metadata.get("completion_status") == "failed" or metadata.get("success") is False
+
+
+def rights_hints(server: str, could_write: bool | None) -> list[str]:
+    """Return what an observer should know of its account; nothing where it can only read."""
+    if could_write is None:
+        return [f"whether the {server} account could write is unknown"]
+    return [f"the {server} account could write"] if could_write else []

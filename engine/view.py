@@ -63,8 +63,9 @@ class Health(msgspec.Struct, frozen=True):
     Of an observer there is, instead of an account: the `time` of day (ages are counted to
     `verified_at`, the last moment at which the backend answered, while it does not), the
     batches that changed and are still to be read (`pending`), and those whose counts are not
-    proved (`doubts`). `gaps` counts how often notices,
-    or messages of a feed, may have been missed.
+    proved (`doubts`). `read_only` is our promise; what its account could do nevertheless is in
+    `hints`, to be said once. `gaps` counts how often notices, or messages of a feed, may have
+    been missed.
     """
 
     mode: Mode
@@ -87,6 +88,7 @@ class Health(msgspec.Struct, frozen=True):
     gaps: int = 0
     doubts: int = 0
     read_only: bool = False
+    hints: tuple[str, ...] = ()
 
 
 class ReplayState(msgspec.Struct, frozen=True):

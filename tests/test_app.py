@@ -145,6 +145,24 @@ async def test_trouble_is_on_every_page() -> None:
             assert "FAILED" in lines(app)[0]
 
 
+async def test_what_an_account_could_do_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcs_tui.app._HINT_SECONDS", 0.05)
+    hints = ("the Redis account could write", "the PostgreSQL account could write")
+    engine = StillEngine(empty_view(mode=Mode.LIVE, read_only=True, hints=hints))
+    async with running(engine) as (app, _):
+        said = "the Redis account could write; the PostgreSQL account could write"
+        await until(lambda: app._hints_said == list(hints))
+        await until(lambda: said not in text(app))
+        for _ in range(2):
+            app._second()
+            await asyncio.sleep(0)
+        assert said not in text(app)
+    monkeypatch.setattr("bcs_tui.app._HINT_SECONDS", 60)
+    async with running(engine) as (app, _):
+        await until(lambda: said in text(app))
+        assert "READ-ONLY" in text(app) or " RO " in text(app)
+
+
 async def test_keys_work_when_batches_appear_after_an_empty_start() -> None:
     engine = StillEngine(empty_view())
     async with running(engine) as (app, pilot):

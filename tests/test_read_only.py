@@ -13,13 +13,22 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis.asyncio as redis_client
-from redis_servers import TTL_SECONDS, empty, rules_of, shared_redis, url_for
+from redis_servers import (
+    NOSCRIPT_RULES,
+    TTL_SECONDS,
+    empty,
+    private_redis,
+    rules_of,
+    shared_redis,
+    url_for,
+)
 from servers import administer, new_database, postgres_server, run_in, run_script
 from stills import until
 
 from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.redis import RedisBatchStateRepository
+from engine.backends.redis_account import could_write
 from engine.engine import Engine
 from engine.errors import NotPermitted, RepositoryUnavailable
 from engine.models import COMPLETED, FAILED, BatchFact, Fact, PhaseFact, RegistrationFact, StepFact
@@ -152,7 +161,7 @@ async def test_an_observer_of_both_sees_everything_and_writes_nothing(
             await see_everything(Engine(ours, observing=True), ingester)
             with pytest.raises(NotPermitted, match="grant it to the account"):
                 await ours.dead_letters()
-            assert ours.notices == []
+            assert (ours.notices, ours.hints) == ([], [])
             assert not ours.is_provisional
             theirs = await addresses(admin, "bcs_ingester")
             observers = await addresses(admin, "bcs_observer")
@@ -185,7 +194,7 @@ async def test_each_alone_can_be_watched(server: PrivateRedis, database: str) ->
     ):
         await ingester.record(FACTS)
         await see_everything(Engine(ours, observing=True), ingester)
-        assert not any("could write" in notice for notice in ours.notices)
+        assert ours.hints == []
 
 
 async def test_the_database_refuses_every_write_of_an_observer(database: str) -> None:
@@ -217,14 +226,62 @@ async def test_the_database_refuses_every_write_of_an_observer(database: str) ->
         await connection.close()
 
 
-async def test_an_account_that_could_write_is_told(server: PrivateRedis, database: str) -> None:
-    url = as_role(database, "bcs_ingester")
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [
+        ("~* &* +@all", ["the Redis account could write"]),
+        (rules_of("bcs_ingester"), ["the Redis account could write"]),
+        (NOSCRIPT_RULES, ["the Redis account could write"]),
+        ("~bcs:* &* -@all +hdel +info +ping +hello", ["the Redis account could write"]),
+        ("%R~bcs:* ~other:* &* +@all", []),
+        (rules_of("bcs_observer"), []),
+    ],
+)
+async def test_a_redis_account_that_could_write_is_told_without_writing(
+    server: PrivateRedis, rights: str, said: list[str]
+) -> None:
+    url = url_for(server, "somebody", rights)
+    async with (
+        redis_client.Redis.from_url(server.url, driver_info=None) as admin,
+        monitored(server) as monitor,
+    ):
+        async with aclosing(
+            await RedisBatchStateRepository.open(url, ttl_seconds=TTL_SECONDS, read_only=True)
+        ) as ours:
+            assert ours.hints == said
+            assert not any("account" in notice for notice in ours.notices)
+        await admin.ping()
+        await until(lambda: any(name == "PING" for _, name in monitor.seen))
+        assert not {"SET", "DEL"} & {name for _, name in monitor.seen}
+        assert await admin.keys() == []
+
+
+async def test_whether_an_account_could_write_may_stay_unknown() -> None:
+    with private_redis({f"rename-command {name}": '""' for name in ("SET", "DEL")}) as server:
+        url = url_for(server, "somebody", "~* &* +@read +@connection +@transaction +info")
+        assert await could_write(url, 3.0) is None
+
+
+async def test_a_database_account_that_could_write_is_told(database: str) -> None:
+    for role, said in (
+        ("bcs_ingester", ["the PostgreSQL account could write"]),
+        ("bcs_observer", []),
+    ):
+        url = as_role(database, role)
+        async with aclosing(await PostgresBatchStateRepository.open(url, read_only=True)) as ours:
+            assert ours.hints == said
+    await run_script(database, "GRANT DELETE ON public.phase_completions TO bcs_observer")
+    url = as_role(database, "bcs_observer")
     async with aclosing(await PostgresBatchStateRepository.open(url, read_only=True)) as ours:
-        assert "could write to PostgreSQL" in ours.notices[0]
-    async with aclosing(
-        await RedisBatchStateRepository.open(server.url, ttl_seconds=TTL_SECONDS, read_only=True)
-    ) as live:
-        assert any("could write to Redis" in notice for notice in live.notices)
+        assert ours.hints == ["the PostgreSQL account could write"]
+
+
+async def test_an_observer_of_both_is_told_of_both(server: PrivateRedis, database: str) -> None:
+    async with aclosing(await both(server, database, "bcs_ingester", read_only=True)) as ours:
+        assert ours.hints == ["the Redis account could write", "the PostgreSQL account could write"]
+        assert Engine(ours, observing=True).health.hints == tuple(ours.hints)
+    async with aclosing(await both(server, database, "bcs_ingester")) as ingester:
+        assert ingester.hints == []
 
 
 async def test_an_observer_that_is_told_to_record_refuses(

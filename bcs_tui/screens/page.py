@@ -172,12 +172,12 @@ class Page(Replaying, Screen[None]):
 
     # --- keys ------------------------------------------------------------------------------
 
-    def say(self, text: str, ink: str = "") -> None:
+    def say(self, text: str, ink: str = "", seconds: float = _SAID_SECONDS) -> None:
         """Show a message in place of the key hints for a few seconds."""
         self._said = [(clean(text, 400), ink)]
         if self._said_timer:
             self._said_timer.stop()
-        self._said_timer = self.set_timer(_SAID_SECONDS, self._unsay)
+        self._said_timer = self.set_timer(seconds, self._unsay)
         self.show_heading()
 
     def _unsay(self) -> None:

@@ -334,7 +334,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
     @property
     def notices(self) -> list[str]:
         """Which part is away, and how much waits for the archive."""
-        notices = [*self._live.notices, *self._archive.notices]
+        notices = list(self._live.notices)
         if self._archive_part.trouble:
             notices.append(f"provisional, not archived: {self._archive_part.trouble}")
         if self._live_part.trouble:
@@ -342,6 +342,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         if self._mender.backlog:
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
         return notices
+
+    @property
+    def hints(self) -> list[str]:
+        """Whether an account that is to read could also write."""
+        return [*self._live.hints, *self._archive.hints]
 
     async def mend(self) -> None:
         """Bring each part what it lacks, now and not only when it is due.

@@ -33,9 +33,17 @@ from engine.backends.postgres_versions import read_changed
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryUnavailable
 from engine.models import BatchRecord, EssayState, Fact
-from engine.repository import Archive, BatchColumns, DeadLetter, Recorded
+from engine.repository import Archive, BatchColumns, DeadLetter, Recorded, rights_hints
 
 _T = TypeVar("_T")
+
+_MAY_WRITE = """
+SELECT bool_or(has_table_privilege(tables.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+FROM pg_class AS tables
+WHERE tables.relkind = 'r'
+    AND (tables.relnamespace = 'bcs'::regnamespace
+        OR tables.oid = to_regclass('public.phase_completions'))
+"""
 
 _NEXT_VERSION = "UPDATE bcs.ledger SET version = version + 1 RETURNING version"
 
@@ -55,7 +63,7 @@ class PostgresBatchStateRepository(Archive):
         self._sessions = sessions
         self._known = Known()
         self._one_writer = asyncio.Lock()
-        self._notices: list[str] = []
+        self._hints: list[str] = []
 
     @classmethod
     async def open(
@@ -83,10 +91,8 @@ class PostgresBatchStateRepository(Archive):
         )
         could_write = await sessions.run(READING, _could_write)
         repository = cls(sessions, clock)
-        if read_only and could_write:
-            repository._notices.append(
-                f"the account could write to {sessions.place}; to watch it needs SELECT only"
-            )
+        if read_only:
+            repository._hints = rights_hints("PostgreSQL", could_write)
         return repository
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
@@ -160,9 +166,9 @@ class PostgresBatchStateRepository(Archive):
         return await self._sessions.run(READING, partial(read_letters, after=after, limit=limit))
 
     @property
-    def notices(self) -> list[str]:
+    def hints(self) -> list[str]:
         """Whether an account that is to read could also write."""
-        return list(self._notices)
+        return list(self._hints)
 
     async def aclose(self) -> None:
         """Close the connections; bounded, whether the server answers or not."""
@@ -176,6 +182,4 @@ class PostgresBatchStateRepository(Archive):
 
 async def _could_write(connection: Connection) -> bool:
     """Tell whether the account has more rights than reading takes."""
-    return bool(
-        await connection.fetchval("SELECT has_table_privilege('bcs.essay_steps', 'INSERT')")
-    )
+    return bool(await connection.fetchval(_MAY_WRITE))

@@ -15,6 +15,7 @@ from typing import Final, Self
 from weakref import WeakValueDictionary
 
 from engine.auditing import Claim, claims_of
+from engine.backends.redis_account import could_write
 from engine.backends.redis_audit import claims_of_documents, read_stored_summary
 from engine.backends.redis_chunk import Chunk, Known, essays_by_batch
 from engine.backends.redis_counts import Counts, count_rows
@@ -26,7 +27,6 @@ from engine.backends.redis_notices import Notices, listen
 from engine.backends.redis_promises import warnings_of
 from engine.backends.redis_reads import (
     essay_ids_of,
-    is_known_to_write,
     page_of_batches,
     read_records,
     read_rows,
@@ -47,6 +47,7 @@ from engine.repository import (
     Change,
     DeadLetter,
     Recorded,
+    rights_hints,
 )
 
 _ATTEMPTS: Final = 40
@@ -75,6 +76,7 @@ class RedisBatchStateRepository(Cache):
         self._survey = Survey(store)
         self._counts = Counts(self.clock.monotonic)
         self._warnings: list[str] = []
+        self._hints: list[str] = []
         self._notices = Notices(store)
         self._doubts = Doubts(store, Sweeper(store, self.clock.now))
 
@@ -112,10 +114,8 @@ class RedisBatchStateRepository(Cache):
         opened = cls(store, clock, read_only=read_only)
         with explained(url):
             opened._warnings += await warnings_of(client, alone=alone)
-        if read_only and await is_known_to_write(store):
-            opened._warnings.append(
-                f"the account could write to Redis at {store.place}; to watch it needs to read only"
-            )
+        if read_only:
+            opened._hints = rights_hints("Redis", await could_write(url, answer_seconds))
         return opened
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
@@ -403,8 +403,13 @@ class RedisBatchStateRepository(Cache):
 
     @property
     def notices(self) -> list[str]:
-        """What the server does not promise, what is not seen yet, and who could write."""
+        """What the server does not promise, and what is not seen yet."""
         return [*self._warnings, *self._survey.notices]
+
+    @property
+    def hints(self) -> list[str]:
+        """Whether an account that is to read could also write."""
+        return list(self._hints)
 
     async def aclose(self) -> None:
         """Stop what goes on in the background and close the connections."""

@@ -154,17 +154,3 @@ async def page_of_batches(store: Store, after: str, limit: int) -> list[str]:
     start = b"(" + after.encode() if after else b"-"
     [names] = await store.send([("ZRANGE", BATCHES, start, "+", "BYLEX", "LIMIT", 0, limit)])
     return [name.decode() for name in names]
-
-
-async def is_known_to_write(store: Store) -> bool:
-    """Tell whether the server says that the account may write.
-
-    It tells accounts that may ask, which those with every right may; trying would be writing.
-    """
-    if store.clustered:
-        return False
-    [name] = await store.exchange([("ACL", "WHOAMI")])
-    if not isinstance(name, bytes):
-        return False
-    [verdict] = await store.exchange([("ACL", "DRYRUN", name, "SET", BATCHES, "")])
-    return bool(verdict == b"OK")
