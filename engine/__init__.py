@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from engine.summaries import BatchSummary as BatchSummary
     from engine.summaries import StepCounts as StepCounts
     from engine.summaries import summarize as summarize
+    from engine.transport import Way as Way
     from engine.view import BatchRow as BatchRow
     from engine.view import Eta as Eta
     from engine.view import EventLog as EventLog
@@ -113,6 +114,7 @@ _HOMES = {
     "engine.servers": "PrivatePostgres PrivateRedis",
     "engine.settings": "Backend Settings Shown masked",
     "engine.summaries": "BatchSummary StepCounts TERMINAL_STATUSES summarize",
+    "engine.transport": "Way",
     "engine.view": "BatchRow Eta EventLog Grid Health LogEntry Mode ReplayState View",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

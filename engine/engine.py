@@ -48,6 +48,7 @@ class Engine:
         stall_seconds: float = 300.0,
         patience_seconds: float | None = None,
         observing: bool = False,
+        insecure: bool = False,
         headless: bool = False,
     ) -> None:
         """Join the parts; nothing is opened or read yet.
@@ -60,9 +61,11 @@ class Engine:
             patience_seconds: How long an unavailable repository is tried again before
                 `run` gives up; `None` means for ever.
             observing: Follow what others write to the repository instead of a feed.
+            insecure: The way to the repository is not protected; shown to whoever looks.
             headless: Nobody will look: there is the account of events, and no views.
         """
         self.repository = repository
+        self._insecure = insecure
         self.feed = feed
         self.clock: Clock = clock or SystemClock()
         self._patience_seconds = patience_seconds
@@ -352,6 +355,7 @@ class Engine:
             (*(feed.notices if feed else ()), *self.repository.notices),
             dict(account.ignored_types),
             gaps=feed.gaps if feed else 0,
+            insecure=self._insecure,
         )
 
     @property

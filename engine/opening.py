@@ -50,7 +50,7 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
 
         path = str(settings.SQLITE_PATH)
         return await SqliteBatchStateRepository.open(path, clock, read_only=read_only)
-    url = settings.REDIS_URL.get_secret_value()
+    url = settings.way_to_redis.url
     ttl_seconds = round(settings.ttl_days * SECONDS_PER_DAY)
     if not settings.POSTGRES_ENABLED:
         from engine.backends.redis import RedisBatchStateRepository
@@ -58,7 +58,8 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
         return await RedisBatchStateRepository.open(
             url, clock, ttl_seconds=ttl_seconds, read_only=read_only
         )
-    if settings.DATABASE_URL is None:
+    database = settings.way_to_postgres
+    if database is None:
         raise SettingsError(
             "no database behind Redis: set BCS_DATABASE_URL, or BCS_POSTGRES_ENABLED=false to keep "
             "state in Redis alone; for a file use --sqlite-path FILE"
@@ -67,7 +68,7 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
 
     return await RedisCachedBatchStateRepository.open(
         url,
-        settings.DATABASE_URL.get_secret_value(),
+        database.url,
         clock,
         ttl_seconds=ttl_seconds,
         read_only=read_only,
@@ -133,7 +134,7 @@ async def open_live_feed(
         SettingsError: The source is neither.
         FeedUnavailable: It cannot be read.
     """
-    url = settings.REDIS_URL.get_secret_value()
+    url = settings.way_to_redis.url
     if source.startswith(STREAM):
         from engine.feeds.redis_stream import RedisStreamFeed
 
@@ -176,7 +177,7 @@ async def open_sink(
         SettingsError: The sink is neither.
         FeedUnreachable: The server does not answer, or not to us.
     """
-    url = settings.REDIS_URL.get_secret_value()
+    url = settings.way_to_redis.url
     if not sink.startswith((STREAM, CHANNEL)):
         raise SettingsError(f"{sink} {_NO_PLACE}")
     from engine.feeds.redis_sink import RedisSink
@@ -197,8 +198,9 @@ async def migrate(settings: Settings) -> Migration:
         SettingsError: No database is named, or its schema is newer than this version.
         RepositoryError: The database cannot be reached, or refuses.
     """
-    if settings.DATABASE_URL is None:
+    database = settings.way_to_postgres
+    if database is None:
         raise SettingsError("no database; set BCS_DATABASE_URL to a URL postgresql://...")
     from engine.backends.postgres_schema import migrate as migrate_database
 
-    return await migrate_database(settings.DATABASE_URL.get_secret_value())
+    return await migrate_database(database.url)

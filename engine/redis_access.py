@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from engine.errors import BCSError, RepositoryUnavailable
+from engine.transport import tls_trouble
 
 Client: TypeAlias = Redis | RedisCluster
 """Replies are bytes, never text: stored values need not be UTF-8."""
@@ -111,6 +112,8 @@ def explained(
         kind: The error to raise.
         do: What helps where the server cannot be reached or refuses the account.
     """
+    if url.startswith("rediss://"):
+        do = f"{do}, and that it speaks TLS"
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
     try:
@@ -144,6 +147,8 @@ def trouble(error: Exception, do: str) -> str | None:
         return "is read-only, perhaps after a failover; writing is tried again"
     if isinstance(error, failures.OutOfMemoryError):
         return "is full (maxmemory); free memory or raise the limit"
+    if words := tls_trouble(error):
+        return words
     if isinstance(error, failures.ConnectionError | failures.TimeoutError | OSError):
         return f"cannot be reached ({_reason(error)}); {do}"
     if isinstance(error, failures.RedisClusterException):

@@ -17,6 +17,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from engine.errors import SettingsError
 from engine.places import PREFIX, Origins, Place, read_config, read_dotenv, settable
+from engine.transport import (
+    Certificates,
+    Way,
+    check_redis_query,
+    refuse_sentinel,
+    way_to_postgres,
+    way_to_redis,
+)
 
 Backend: TypeAlias = Literal["mock", "sqlite", "redis"]
 
@@ -55,6 +63,10 @@ class Settings(BaseSettings):
     )
     POSTGRES_ENABLED: bool = True
     DATABASE_URL: SecretStr | None = None
+    INSECURE_TLS: bool = False
+    TLS_CA: Path | None = None
+    TLS_CERT: Path | None = None
+    TLS_KEY: Path | None = None
     STALL_SECONDS: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
     origins: Mapping[str, str] = Field(default_factory=dict, repr=False)
@@ -100,6 +112,40 @@ class Settings(BaseSettings):
             return self.REDIS_TTL_SECONDS / SECONDS_PER_DAY
         return float(self.REDIS_TTL_DAYS)
 
+    @property
+    def way_to_redis(self) -> Way:
+        """The way to the Redis server.
+
+        Raises:
+            SettingsError: A password would not be safe on it, or a file is not usable.
+        """
+        url = self.REDIS_URL.get_secret_value()
+        return way_to_redis(url, self._certificates, insecure=self.INSECURE_TLS)
+
+    @property
+    def way_to_postgres(self) -> Way | None:
+        """The way to the database, if one is named.
+
+        Raises:
+            SettingsError: It is not safe, or a file is not usable.
+        """
+        if self.DATABASE_URL is None:
+            return None
+        url = self.DATABASE_URL.get_secret_value()
+        return way_to_postgres(url, self._certificates, insecure=self.INSECURE_TLS)
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether something that is used is protected by nothing but the operator's word."""
+        if self.backend != "redis":
+            return False
+        database = self.way_to_postgres if self.POSTGRES_ENABLED else None
+        return not (self.way_to_redis.is_safe and (database is None or database.is_safe))
+
+    @property
+    def _certificates(self) -> Certificates:
+        return Certificates(self.TLS_CA, self.TLS_CERT, self.TLS_KEY)
+
     def shown(self) -> tuple[Shown, ...]:
         """Return every setting with its value, masked where secret, and its origin."""
         return tuple(
@@ -107,7 +153,7 @@ class Settings(BaseSettings):
             for name in settable(type(self))
         )
 
-    @field_validator("SQLITE_PATH")
+    @field_validator("SQLITE_PATH", "TLS_CA", "TLS_CERT", "TLS_KEY")
     @classmethod
     def _at_home(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
@@ -115,7 +161,10 @@ class Settings(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def _is_redis(cls, url: SecretStr) -> SecretStr:
-        _check_url(url.get_secret_value(), _REDIS_SCHEMES)
+        plain = url.get_secret_value()
+        refuse_sentinel(plain.partition("://")[0])
+        _check_url(plain, _REDIS_SCHEMES)
+        check_redis_query(plain)
         return url
 
     @field_validator("DATABASE_URL")

@@ -64,7 +64,8 @@ class Health(msgspec.Struct, frozen=True):
     `verified_at`, the last moment at which the backend answered, while it does not), the
     batches that changed and are still to be read (`pending`), and those whose counts are not
     proved (`doubts`). `read_only` is our promise; what its account could do nevertheless is in
-    `hints`, to be said once. `gaps` counts how often notices, or messages of a feed, may have
+    `hints`, to be said once. `insecure`: the way to the backend is protected by the operator's
+    word alone. `gaps` counts how often notices, or messages of a feed, may have
     been missed.
     """
 
@@ -89,6 +90,7 @@ class Health(msgspec.Struct, frozen=True):
     doubts: int = 0
     read_only: bool = False
     hints: tuple[str, ...] = ()
+    insecure: bool = False
 
 
 class ReplayState(msgspec.Struct, frozen=True):

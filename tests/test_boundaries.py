@@ -77,7 +77,8 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
     {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing"},
-    {"engine.places", "engine.servers", "engine.redis_access", "engine.hints"},
+    {"engine.places", "engine.servers", "engine.transport", "engine.hints"},
+    {"engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port", "engine.redis_subscription"},
     {"engine.summaries"},
     {"engine.documents", "engine.pipelines", "engine.shapes"},
@@ -136,6 +137,7 @@ def test_a_backend_knows_its_port_and_no_sibling(module: str) -> None:
             "hints",
             "redis_access",
             "redis_subscription",
+            "transport",
         )
     }
     seen = [

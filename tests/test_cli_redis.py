@@ -95,3 +95,33 @@ def test_an_unknown_batch_is_not_found(run: Callable[..., str]) -> None:
 def test_redis_that_is_not_there(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BCS_REDIS_URL", "redis://:CANARY-7f3a@127.0.0.1:1/0")
     run("ls", code=69)
+
+
+def test_a_password_off_this_machine_takes_tls_or_the_operators_word(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # An address that leads to this machine and does not say so.
+    monkeypatch.setenv("BCS_REDIS_URL", shared_redis().url.replace("127.0.0.1", "0.0.0.0"))
+    for words in (["ls"], ["ingest", "redis-stream:bcs:events"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "BCS_REDIS_URL: the password would be sent unencrypted; use rediss://" in said
+        assert shared_redis().password not in said
+    assert "refused: BCS_REDIS_URL" in run("info")
+    assert json.loads(run("ls", "--json", "--insecure-tls")) == {"batches": []}
+    monkeypatch.setenv("BCS_INSECURE_TLS", "true")
+    assert json.loads(run("ls", "--json")) == {"batches": []}
+    info = json.loads(run("info", "--json"))
+    assert info["redis_traffic"] == "not encrypted, as BCS_INSECURE_TLS allows"
+    assert info["postgresql_traffic"] == "no database is named"
+
+
+def test_sentinel_is_refused_in_one_line(
+    run: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("info")
+    assert main(["ls", "--redis-url", "redis+sentinel://:CANARY-7f3a@a:26379,b:26379/m"]) == 2
+    said = capsys.readouterr().err
+    assert "BCS_REDIS_URL: Sentinel is not supported; name the master itself" in said
+    assert "CANARY" not in said

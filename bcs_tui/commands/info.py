@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bcs_tui import __version__
 from bcs_tui.commands.options import add_json, add_verb, settings_of
 from bcs_tui.commands.plain import as_json, print_facts, print_table
-from engine import config_path, phases_of
+from engine import SettingsError, Way, config_path, phases_of
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
@@ -38,6 +39,9 @@ async def run(arguments: argparse.Namespace) -> int:
         "config_file": str(config) if config.is_file() else f"{config} (absent)",
         "pipelines": ", ".join(phases_of()),
     }
+    if settings.backend == "redis":
+        facts["redis_traffic"] = _traffic(lambda: settings.way_to_redis)
+        facts["postgresql_traffic"] = _traffic(lambda: settings.way_to_postgres)
     if arguments.json:
         shown = {one.name: {"value": one.value, "origin": one.origin} for one in settings.shown()}
         document = {**facts, "pipelines": list(phases_of()), "settings": shown}
@@ -48,3 +52,12 @@ async def run(arguments: argparse.Namespace) -> int:
     rows = [(f"BCS_{name}", value or "-", origin) for name, value, origin in settings.shown()]
     print_table(("SETTING", "VALUE", "FROM"), rows)
     return 0
+
+
+def _traffic(way: Callable[[], Way | None]) -> str:
+    """Return how the way to a server is protected, or why it is not taken."""
+    try:
+        found = way()
+    except SettingsError as error:
+        return f"refused: {error}"
+    return found.words if found else "no database is named"

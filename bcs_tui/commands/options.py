@@ -53,6 +53,11 @@ def add_verb(
     path.complete = FILES  # type: ignore[attr-defined] # the attribute is shtab's convention
     group.add_argument("--redis-url", metavar="URL", help="redis:// or rediss://")
     group.add_argument("--database-url", metavar="URL", help="postgresql://")
+    group.add_argument(
+        "--insecure-tls",
+        action="store_true",
+        help="let passwords travel unencrypted, or to a server that is not checked",
+    )
     group.add_argument("--debug", action="store_true", help="show a traceback with an error")
     return parser
 
@@ -82,6 +87,8 @@ def settings_of(arguments: argparse.Namespace, **fixed: object) -> Settings:
         )
         if value is not None
     }
+    if arguments.insecure_tls:
+        flags["INSECURE_TLS"] = True
     wanted = arguments.backend
     if wanted is not None:
         flags["USE_MOCK_REPOSITORY"] = wanted == "mock"

@@ -28,7 +28,12 @@ async def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"nothing to watch: {why_mock(settings)}")
     require_terminal()
     async with open_repository(settings, read_only=True) as repository:
-        engine = Engine(repository, stall_seconds=settings.STALL_SECONDS, observing=True)
+        engine = Engine(
+            repository,
+            stall_seconds=settings.STALL_SECONDS,
+            observing=True,
+            insecure=settings.is_insecure,
+        )
         return await run_on_screen(engine, _title(settings))
 
 

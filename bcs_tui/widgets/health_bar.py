@@ -36,6 +36,8 @@ def health(view: View, title: str, width: int, *, behind: bool = False) -> list[
     badge: list[Piece] = [(f" {_word(state)} ", _BADGES[state.mode])]
     if state.read_only:
         badge.append((" READ-ONLY " if width >= 100 else " RO ", "badge-calm"))
+    if state.insecure:
+        badge.append((" INSECURE ", "badge-alert"))
     now = clock(state.time or view.now)
     time: list[Piece] = [(f"{now} ", "strong"), ("UTC ", "muted")]
     if width < 70:

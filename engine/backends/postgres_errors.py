@@ -21,6 +21,7 @@ from engine.errors import (
     RepositoryUnavailable,
     SettingsError,
 )
+from engine.transport import tls_trouble
 
 CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """What goes away when the whole transaction is tried again."""
@@ -70,6 +71,8 @@ def explained(place: str) -> Iterator[None]:
     except TimeoutError:
         raise RepositoryUnavailable(f"{place} does not answer in time") from None
     except OSError as error:
+        if words := tls_trouble(error):
+            raise RepositoryUnavailable(f"{place} {words}") from None
         why = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
         raise RepositoryUnavailable(
             f"{place} cannot be reached ({why}); check BCS_DATABASE_URL"

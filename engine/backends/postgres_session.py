@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
 from engine.backends.postgres_errors import CONFLICTS, explained, place_of
 from engine.errors import RepositoryUnavailable
+from engine.transport import SYSTEM_CAS
 
 _T = TypeVar("_T")
 
@@ -53,6 +56,7 @@ async def connect(
         connection = await asyncpg.connect(
             url.replace("postgresql+asyncpg://", "postgresql://", 1),
             timeout=connect_seconds,
+            ssl=_trust_of(url),
             server_settings=settings,
             target_session_attrs="any" if read_only else "read-write",
         )
@@ -66,6 +70,21 @@ async def connect(
             connection.terminate()
             raise
         return connection
+
+
+def _trust_of(url: str) -> ssl.SSLContext | None:
+    """Return the authorities that this machine trusts if the URL asks for them.
+
+    The driver knows only those of a file; anything else it reads in the URL itself.
+    """
+    query = dict(parse_qsl(urlsplit(url).query))
+    if query.get("sslrootcert") != SYSTEM_CAS:
+        return None
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if "sslcert" in query:
+        context.load_cert_chain(query["sslcert"], query.get("sslkey"))
+    return context
 
 
 class Sessions:
