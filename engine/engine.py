@@ -14,6 +14,7 @@ from engine.ahead import ReadAhead
 from engine.auditing import Audit, audit_lasting
 from engine.clock import Clock, SystemClock
 from engine.errors import (
+    BCSError,
     FeedError,
     RepositoryConflict,
     RepositoryError,
@@ -27,6 +28,7 @@ from engine.recorder import Recorder
 from engine.repository import BatchStateRepository, DeadLetter
 from engine.tally import Tally
 from engine.timeline import Timeline
+from engine.together import run_together
 from engine.view import BatchRow, Health, Mode, ReplayState, View
 
 _REOPEN_SECONDS = 0.1
@@ -112,7 +114,7 @@ class Engine:
         """
         try:
             if self._observer:
-                await self._observe(self._observer)
+                await run_together(self._observer.run(), self._follow_open_batch())
             await self._recorder.load()
             if self._timeline:
                 self._timeline.note()
@@ -121,7 +123,7 @@ class Engine:
                 ahead = self.feed.may_run_ahead and self._timeline is None
                 await (self._process_ahead if ahead else self._process)(self.feed)
             self._go(Mode.ENDED)
-        except (FeedError, RepositoryError) as error:
+        except BCSError as error:
             self._trouble = str(error)
             self._go(Mode.FAILED)
             raise
@@ -214,11 +216,6 @@ class Engine:
 
     # --- observing -------------------------------------------------------------------------
 
-    async def _observe(self, observer: Observer) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(observer.run())
-            group.create_task(self._follow_open_batch())
-
     def _noticed(self, batch_ids: Collection[str]) -> None:
         grid = self._projection.grid
         if grid and grid.batch_id in batch_ids:
@@ -231,7 +228,7 @@ class Engine:
             await self._reopening.wait()
             self._reopening.clear()
             started = self.clock.monotonic()
-            with suppress(RepositoryUnavailable):  # the observer says so, and tries again
+            with suppress(RepositoryError):  # the observer says so, and tries again
                 await self._recorder.reopen()
             spent = self.clock.monotonic() - started
             await asyncio.sleep(max(_REOPEN_SECONDS, 4 * spent))
@@ -316,7 +313,7 @@ class Engine:
             return health
         return msgspec.structs.replace(
             health,
-            mode=observer.mode,
+            mode=Mode.FAILED if health.mode is Mode.FAILED else observer.mode,
             feed="",
             trouble=observer.trouble or health.trouble,
             time=self.clock.now(),

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from engine.clock import Clock
-from engine.errors import RepositoryUnavailable
+from engine.errors import RepositoryError, RepositoryUnavailable
 from engine.models import BatchRecord
 from engine.repository import BatchStateRepository
+from engine.together import run_together
 from engine.view import Mode
 
 STALE_SECONDS: Final = 10.0
@@ -97,15 +98,15 @@ class Observer:
         return self._clock.monotonic() - self._verified > STALE_SECONDS
 
     async def run(self) -> None:
-        """Watch until cancelled; while the repository is away, try again and again."""
+        """Watch until cancelled; while the repository fails, try again and again."""
         delay = _FIRST_DELAY_SECONDS
         while True:
             heard = self._verified
             try:
                 await self._follow()
-            except* RepositoryUnavailable as group:
+            except RepositoryError as error:
                 self.gaps += not self.trouble
-                self.trouble = str(group.exceptions[0])
+                self.trouble = str(error)
                 self._changed(())
             if self._verified != heard:
                 delay = _FIRST_DELAY_SECONDS
@@ -119,9 +120,7 @@ class Observer:
         Nothing is read before the first word of the notices: from then on none is missed.
         """
         self._work.clear()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            group.create_task(self._read_on())
+        await run_together(self._listen(), self._read_on())
 
     async def _listen(self) -> None:
         first = True

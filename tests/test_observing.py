@@ -19,7 +19,7 @@ from engine.backends.mock import MockBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.clock import Clock, ManualClock, SystemClock
 from engine.engine import Engine
-from engine.errors import RepositoryUnavailable
+from engine.errors import CorruptDocument, RepositoryUnavailable, SettingsError
 from engine.models import COMPLETED, BatchRecord, StepFact
 from engine.observing import Observer
 from engine.projection import Projection
@@ -34,6 +34,7 @@ class Watched(MockBatchStateRepository):
         super().__init__()
         self.queue: asyncio.Queue[Collection[str] | None] = asyncio.Queue()
         self.away = False
+        self.damage: Exception | None = None
         self.asked: list[Any] = []
 
     async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
@@ -47,6 +48,8 @@ class Watched(MockBatchStateRepository):
     def check(self) -> None:
         if self.away:
             raise RepositoryUnavailable("it is gone")
+        if self.damage:
+            raise self.damage
 
     async def summaries(self, batch_ids: Any = None, **named: Any) -> list[BatchRecord]:
         self.check()
@@ -135,6 +138,64 @@ async def test_while_it_is_away_the_last_known_stays_and_trouble_is_told() -> No
         await until(lambda: "b2" in seen.records)
         assert observer.trouble == ""
         assert observer.gaps == 1
+
+
+async def cancelled_after_failing(turns: int, *, through_engine: bool) -> bool:
+    """Cancel so many turns of the loop after the backend fails; tell whether that was heard."""
+    repository = Watched()
+    if through_engine:
+        engine = Engine(repository, observing=True)
+        task = asyncio.create_task(engine.run())
+        await until(lambda: engine.health.mode is Mode.LIVE)
+    else:
+        observer = Observer(repository, Seen(), SystemClock(), lambda names: None)
+        task = asyncio.create_task(observer.run())
+        await until(lambda: observer.verified_at)
+    repository.away = True
+    repository.queue.put_nowait(())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=2)
+    heard = task.done()
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+    return heard and task.cancelled()
+
+
+@pytest.mark.parametrize("through_engine", [False, True])
+async def test_no_cancellation_is_lost_when_the_backend_fails_at_that_moment(
+    through_engine: bool,
+) -> None:
+    heard = [
+        await cancelled_after_failing(turns, through_engine=through_engine) for turns in range(12)
+    ]
+    assert heard == [True] * 12
+
+
+async def test_a_key_of_another_type_is_trouble_and_not_the_end() -> None:
+    repository = Watched()
+    await repository.record([result("b1")])
+    async with observed(repository) as (observer, seen):
+        await until(lambda: "b1" in seen.records)
+        repository.damage = CorruptDocument("a key is of another type")
+        repository.queue.put_nowait(["b1"])
+        await until(lambda: observer.trouble == "a key is of another type")
+        repository.damage = None
+        await until(lambda: not observer.trouble)
+
+
+async def test_an_observer_that_cannot_go_on_says_why() -> None:
+    repository = Watched()
+    engine = Engine(repository, observing=True)
+    running = asyncio.create_task(engine.run())
+    await until(lambda: engine.health.mode is Mode.LIVE)
+    repository.damage = SettingsError("the schema is another now")
+    repository.queue.put_nowait(None)
+    with pytest.raises(SettingsError):
+        await running
+    assert (engine.health.mode, engine.health.trouble) == (Mode.FAILED, "the schema is another now")
 
 
 async def test_a_batch_is_let_go_when_it_is_missing_twice() -> None:
