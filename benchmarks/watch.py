@@ -1,0 +1,203 @@
+"""`watch` on a deployment of 10,000 batches, in a pseudo-terminal, while another process writes.
+
+The other process records results at a steady pace, and now and then a change to the batch on
+top of the screen that no other change looks like. Both clocks are the machine's monotonic one.
+Run as `watch.py write ...` it is that other process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import deployment
+from dashboard import Terminal, percentile
+from deployment import Servers, batch_id, essay_id, registration
+from measure import VECTOR, report
+
+from engine import Envelope, Feed, Settings, open_engine
+from engine.backends.postgres_schema import migrate
+from engine.models import FAILED, Fact, StepFact
+from engine.opening import open_repository
+
+BATCHES, ESSAYS = 10_000, 20
+RATE, MARKS_PER_SECOND = 5_000, 10
+SECONDS = float(os.environ.get("SECONDS", "20"))
+STARTS = int(os.environ.get("STARTS", "5"))
+TOP = 10_000_000
+"""The number of the batch on top of the screen; the others count from 0."""
+
+FEWEST = 100_000
+"""The first number of essays that a change expects there; each change expects one more."""
+
+_RESULT = b"huleedu.batch.spellcheck.phase.completed.v1"
+_REGISTRATION = b"huleedu.batch.essays.registered.v1"
+
+
+class Load(Feed):
+    """Results round robin over the active batches, and changes of the batch on top."""
+
+    name = "load"
+
+    def __init__(self, active: int, seconds: float, told: Path) -> None:
+        self._told = told
+        self._results = endless_results(active)
+        self._seconds = seconds
+        self._start = 0.0
+        self._handed = self._marks = 0
+        self._handings: list[str] = []
+
+    async def read(self) -> list[Envelope] | None:
+        if not self._start:
+            self._start = time.monotonic()
+        due = 0
+        while due <= 0:  # like a socket: what has come in since the last look
+            await asyncio.sleep(0.005)
+            passed = time.monotonic() - self._start
+            due = int(passed * RATE) - self._handed
+        if passed > self._seconds:
+            self._told.write_text("\n".join(self._handings))
+            return None
+        due = min(due, 1000)
+        chunk = [Envelope(next(self._results), str(self._handed)) for _ in range(due)]
+        self._handed += due
+        if passed * MARKS_PER_SECOND > self._marks:
+            self._marks += 1
+            chunk.append(Envelope(change(FEWEST + self._marks), str(self._handed)))
+            self._handings.append(f"{time.monotonic()} {FEWEST + self._marks}")
+        return chunk
+
+    async def aclose(self) -> None:
+        """Nothing was opened."""
+
+
+def recorded(kind: bytes) -> tuple[bytes, dict[str, object]]:
+    """Return a real envelope of a kind, as it is and decoded."""
+    line = next(line for line in VECTOR.read_bytes().splitlines() if kind in line)
+    return line, json.loads(line)
+
+
+def endless_results(active: int) -> Iterator[bytes]:
+    line, told = recorded(_RESULT)
+    data = told["data"]
+    while True:
+        for number in range(ESSAYS):
+            for batch in range(active):
+                yield (
+                    line.replace(data["timestamp"].encode(), stamp())
+                    .replace(told["event_id"].encode(), str(uuid4()).encode())
+                    .replace(data["entity_id"].encode(), essay_id(batch, number).encode())
+                    .replace(data["batch_id"].encode(), batch_id(batch).encode())
+                )
+
+
+def change(expected: int) -> bytes:
+    """Return a registration of the batch on top that expects so many essays."""
+    line, told = recorded(_REGISTRATION)
+    data = told["data"]
+    data.update(expected_essay_count=expected, essay_ids=[], entity_id=batch_id(TOP))
+    data["metadata"] = None
+    told.update(event_id=str(uuid4()), event_timestamp=stamp().decode())
+    return json.dumps(told).encode()
+
+
+def stamp() -> bytes:
+    return datetime.now(UTC).isoformat().encode()
+
+
+async def write(active: int, seconds: float, told: Path) -> None:
+    """Be the other process."""
+    feed = Load(active, seconds, told)
+    async with open_engine(Settings(), feed, headless=True) as engine:
+        await engine.run()
+    assert engine.health.dead_letters == 0, engine.health
+
+
+async def fill(servers: Servers) -> None:
+    """Have all batches known, each with a result that has just come; the top one with failures."""
+    now = datetime.now(UTC)
+    async with open_repository(servers.settings) as repository:
+        for first in range(0, BATCHES - 1, 200):
+            numbers = range(first, min(first + 200, BATCHES - 1))
+            facts: list[Fact] = [registration(number, ESSAYS, now) for number in numbers]
+            facts += [result(number, 0, now) for number in numbers]
+            await repository.record(facts)
+        top = [result(TOP, number, now, FAILED) for number in range(9)]
+        await repository.record([registration(TOP, ESSAYS, now), *top])
+
+
+def result(batch: int, number: int, moment: datetime, outcome: int = 2) -> StepFact:
+    essay = essay_id(batch, number)
+    return StepFact(batch_id(batch), essay, "nlp", outcome, moment, str(uuid4()), 2, "{}")
+
+
+def watch() -> Terminal:
+    return Terminal(sys.executable, "-m", "bcs_tui", "watch")
+
+
+def start() -> None:
+    times = []
+    for _ in range(STARTS):
+        terminal = watch()
+        times.append(terminal.wait_for(f"1/{BATCHES:,}".encode()) - terminal.started)
+        terminal.close()
+    median = statistics.median(times)
+    report(f"watch, start on {BATCHES:,} batches", f"{median:.2f} s", "<= 2 s", median <= 2)
+
+
+def changes(active: int, place: Path) -> None:
+    """Measure how long a change is under way while so many batches are active."""
+    terminal = watch()
+    terminal.wait_for(f"1/{BATCHES:,}".encode())
+    terminal.pump(3)
+    began = len(terminal.output)
+    words = (sys.executable, __file__, "write", active, SECONDS, place)
+    writer = subprocess.Popen([str(word) for word in words])
+    cpu, since = terminal.cpu_seconds(), time.monotonic()
+    while writer.poll() is None:
+        terminal.pump(0.1)
+    share = (terminal.cpu_seconds() - cpu) / (time.monotonic() - since)
+    terminal.pump(2)
+    delays, unseen = [], 0
+    for line in place.read_text().splitlines():
+        moment, expected = line.split()
+        found = terminal.output.find(f"{int(expected):,}".encode(), began)
+        if found < 0:
+            unseen += 1  # a newer one came before it was drawn
+        else:
+            delays.append(terminal.moment_of(found) - float(moment))
+    terminal.close()
+    assert len(delays) > unseen, (len(delays), unseen)
+    print(f"{active:,} active batches: {len(delays)} changes seen, {unseen} with a newer one")
+    report("CPU of watch at 5,000 events/s", f"{share:.0%} of a core", "-", True)
+    slow, middle = percentile(delays, 0.99), statistics.median(delays)
+    figure = f"{slow * 1000:.0f} ms ({middle * 1000:.0f})"
+    report("written to on another's screen, p99 (p50)", figure, "<= 300 ms", slow <= 0.3)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["write"]:
+        asyncio.run(write(int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])))
+        return
+    with deployment.servers() as servers, TemporaryDirectory() as folder:
+        os.environ["BCS_REDIS_URL"] = servers.redis.url
+        os.environ["BCS_DATABASE_URL"] = servers.postgres.url
+        asyncio.run(migrate(servers.postgres.url))
+        asyncio.run(fill(servers))
+        start()
+        for active in (200, BATCHES - 1):
+            changes(active, Path(folder) / str(active))
+
+
+if __name__ == "__main__":
+    main()
