@@ -103,7 +103,7 @@ def endless_results(active: int) -> Iterator[bytes]:
 
 def change(expected: int) -> bytes:
     """Return a registration of the batch on top that expects so many essays."""
-    line, told = recorded(_REGISTRATION)
+    _, told = recorded(_REGISTRATION)
     data = told["data"]
     data.update(expected_essay_count=expected, essay_ids=[], entity_id=batch_id(TOP))
     data["metadata"] = None

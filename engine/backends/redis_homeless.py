@@ -6,6 +6,7 @@ looks for batches; who ties an essay to a batch says so first and then looks for
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -33,7 +34,10 @@ async def keep_homeless(
         What was known of their essays before, and the batches that know those essays now.
     """
     before: dict[str, Kept] = {}
-    pending = {fact.essay_id for fact in facts}
+    by_essay: dict[str, list[StepFact]] = defaultdict(list)
+    for fact in facts:
+        by_essay[fact.essay_id].append(fact)
+    pending = set(by_essay)
     for _ in range(_ATTEMPTS):
         if not pending:
             homes = await read_homes(store, before)
@@ -45,9 +49,8 @@ async def keep_homeless(
         for essay_id, raw in zip(essay_ids, raws, strict=True):
             before[essay_id] = _decode(essay_id, raw)
             after = dict(before[essay_id])
-            for fact in facts:
-                if fact.essay_id == essay_id:
-                    after[fact.step] = merge_homeless(after.get(fact.step), fact)
+            for fact in by_essay[essay_id]:
+                after[fact.step] = merge_homeless(after.get(fact.step), fact)
             if after != before[essay_id]:
                 changes.append((homeless_key(essay_id), raw, _encode(after)))
                 changed.append(essay_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
@@ -119,7 +120,8 @@ class Link:
 async def _through(client: Redis, commands: Sequence[Command]) -> list[Any]:
     """Send commands over one connection; errors of single commands stand in their places.
 
-    The client's own pipeline packs every argument in Python; that would be most of the work.
+    The client's own pipeline packs every argument in Python; that would be most of the work. A
+    timer for every reply would be most of the rest: whoever calls bounds them all together.
     """
     pool: Any = client.connection_pool
     connection = await pool.get_connection()
@@ -128,7 +130,7 @@ async def _through(client: Redis, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = []
         for _ in commands:
             try:
-                replies.append(await connection.read_response())
+                replies.append(await connection.read_response(timeout=math.inf))
             except failures.ResponseError as error:
                 replies.append(error)
     except BaseException:
