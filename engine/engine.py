@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from engine.account import Account
-from engine.ahead import ReadAhead
 from engine.auditing import Audit, audit_lasting
 from engine.clock import Clock, SystemClock
-from engine.errors import (
-    BCSError,
-    FeedError,
-    RepositoryConflict,
-    RepositoryError,
-    RepositoryUnavailable,
-)
-from engine.feeds.port import Envelope, Feed, Seekable
+from engine.errors import BCSError, FeedError, RepositoryError
+from engine.feeds.port import Feed, Seekable
+from engine.intake import Intake
 from engine.models import EssayState
 from engine.observing import Observer
 from engine.projection import Projection
@@ -71,6 +65,8 @@ class Engine:
         self.feed = feed
         self.clock: Clock = clock or SystemClock()
         self._patience_seconds = patience_seconds
+        # Changes of two chunks may come in either order; only a tally does not mind.
+        self._at_once = repository.chunks_at_once if headless else 1
         self._projection = Tally() if headless else Projection(stall_seconds)
         self._account = Account(self.clock)
         self._recorder = Recorder(
@@ -81,6 +77,7 @@ class Engine:
             feed.name if feed else "",
             patience_seconds,
             self._tell,
+            self._at_once,
         )
         self._timeline = (
             Timeline(feed, repository, self._projection, self._account)
@@ -91,7 +88,6 @@ class Engine:
             Observer(repository, self._projection, self.clock, self._noticed) if observing else None
         )
         self._reopening = asyncio.Event()
-        self._is_owing = False
         self._mode = Mode.STARTING
         self._trouble = ""
         self._revision = 0
@@ -119,9 +115,10 @@ class Engine:
             if self._timeline:
                 self._timeline.note()
             self._go(self._running_mode())
-            if self.feed is not None:
-                ahead = self.feed.may_run_ahead and self._timeline is None
-                await (self._process_ahead if ahead else self._process)(self.feed)
+            if self._timeline:
+                await self._play(self._timeline)
+            elif self.feed is not None:
+                await self._take_in(self.feed)
             self._go(Mode.ENDED)
         except BCSError as error:
             self._trouble = str(error)
@@ -131,80 +128,36 @@ class Engine:
             if self._timeline:
                 self._timeline.stop()
 
-    async def _process(self, feed: Feed) -> None:
+    async def _take_in(self, feed: Feed) -> None:
+        intake = Intake(
+            feed,
+            self.repository,
+            self._recorder,
+            at_once=self._at_once,
+            patience_seconds=self._patience_seconds,
+            told=lambda: self._go(Mode.LIVE),
+        )
+        await intake.run()
+
+    async def _play(self, timeline: Timeline) -> None:
+        """Process a recording, forth and back, until cancelled."""
         while True:
-            while self._timeline and self._timeline.target is not None:
-                await self._travel(self._timeline)
-            chunk = await self._next(feed)
+            while timeline.target is not None:
+                await self._travel(timeline)
+            chunk = await timeline.feed.read()
             if chunk is None:
-                if self._timeline is None:
-                    await self._settle(feed)
-                    return
                 self._go(Mode.ENDED)
-                await self._timeline.moved()
+                await timeline.moved()
                 continue
             if chunk:
-                try:
-                    await self._recorder.take(chunk)
-                except (RepositoryUnavailable, RepositoryConflict, asyncio.CancelledError):
-                    feed.give_back()
-                    raise
-                await self._acknowledge(feed)
-                if self._timeline:
-                    self._timeline.note()
-            elif self._timeline and self._timeline.has_looped():
-                self._timeline.rewind()
+                await self._recorder.take(chunk)
+                await timeline.feed.acknowledge()
+                timeline.note()
+            elif timeline.has_looped():
+                timeline.rewind()
                 await self._recorder.reopen()
             self._go(self._running_mode())
             await asyncio.sleep(0)
-
-    async def _process_ahead(self, feed: Feed) -> None:
-        """Process a feed that need not know what was recorded of it."""
-        async with aclosing(ReadAhead(feed, self._recorder.begin)) as ahead:
-            while decoded := await ahead.next():
-                await self._recorder.keep(decoded)
-                await self._acknowledge(feed)
-                self._go(self._running_mode())
-        await self._settle(feed)
-
-    async def _next(self, feed: Feed) -> list[Envelope] | None:
-        """Read on; what waits for the permanent record is acknowledged once it is there."""
-        if not self._is_owing:
-            return await feed.read()
-        reading = asyncio.ensure_future(feed.read())
-        settling = asyncio.ensure_future(self.repository.settled())
-        try:
-            await asyncio.wait({reading, settling}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                await self._acknowledge(feed)
-            return await reading
-        finally:
-            for task in (reading, settling):
-                task.cancel()
-
-    async def _acknowledge(self, feed: Feed) -> None:
-        """Acknowledge what was recorded, unless some of it is not in the permanent record yet."""
-        self._is_owing = self.repository.is_provisional
-        if not self._is_owing:
-            await feed.acknowledge()
-
-    async def _settle(self, feed: Feed) -> None:
-        """Wait, at the end, until everything is in the permanent record.
-
-        Raises:
-            RepositoryUnavailable: Patience has run out.
-        """
-        if not self._is_owing:
-            return
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await self.repository.settled()
-        except TimeoutError:
-            raise RepositoryUnavailable(
-                "not everything is in the permanent record yet: "
-                + ("; ".join(self.repository.notices) or f"{self.repository.name} is provisional")
-            ) from None
-        await self._acknowledge(feed)
 
     async def submit(self, raw: bytes) -> None:
         """Put one envelope through the same path as the feed's: the one door for writes.

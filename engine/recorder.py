@@ -33,7 +33,7 @@ Decoded: TypeAlias = tuple[Sequence[Envelope], Sequence[Event | Ignored | Reject
 
 
 class Recorder:
-    """Writes chunks to a repository, one after the other, and keeps the read model in step.
+    """Writes chunks to a repository and keeps the read model in step.
 
     Args:
         repository: Where facts are kept.
@@ -43,6 +43,8 @@ class Recorder:
         source: What dead letters are said to come from.
         patience_seconds: How long an unavailable repository is tried again; `None`: for ever.
         told: Called when something changed that is shown.
+        at_once: How many chunks may be recorded at the same time: more than one only into a
+            read model to which the order of changes means nothing.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Recorder:
         source: str,
         patience_seconds: float | None,
         told: Callable[[], object],
+        at_once: int = 1,
     ) -> None:
         self._repository = repository
         self._projection = projection
@@ -62,7 +65,7 @@ class Recorder:
         self._source = source
         self._patience_seconds = patience_seconds
         self._told = told
-        self._alone = asyncio.Lock()
+        self._turn = asyncio.Semaphore(at_once)
         self.trouble = ""
 
     async def take(self, chunk: Sequence[Envelope]) -> None:
@@ -71,7 +74,7 @@ class Recorder:
         Raises:
             RepositoryError: It could not be kept, and patience has run out.
         """
-        async with self._alone:
+        async with self._turn:
             await self._keep(*self.begin(chunk))
 
     def begin(self, chunk: Sequence[Envelope]) -> Decoded:
@@ -91,7 +94,7 @@ class Recorder:
         Raises:
             RepositoryError: It could not be kept, and patience has run out.
         """
-        async with self._alone:
+        async with self._turn:
             await self._keep(*decoded)
 
     async def submit(self, raw: bytes) -> None:
@@ -175,7 +178,7 @@ class Recorder:
 
     async def load(self) -> None:
         """Take over every batch that the repository knows."""
-        async with self._alone:
+        async with self._turn:
             await self._load()
 
     async def _load(self) -> None:
@@ -191,7 +194,7 @@ class Recorder:
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        async with self._alone:
+        async with self._turn:
             await self._open(batch_id)
 
     async def _open(self, batch_id: str) -> None:
@@ -200,7 +203,7 @@ class Recorder:
 
     async def reopen(self) -> None:
         """Look anew at the essays of the open batch; it stays open where it is unknown."""
-        async with self._alone:
+        async with self._turn:
             await self._reopen()
 
     async def _reopen(self) -> None:

@@ -104,6 +104,9 @@ class BatchStateRepository(ABC):
     name: str
     """What the backend is called on screen."""
 
+    chunks_at_once: int = 1
+    """How many chunks it gains from recording at the same time."""
+
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
 

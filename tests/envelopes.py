@@ -164,7 +164,7 @@ class ListFeed(Feed):
         del self._rest[: self._chunk_size]
         return chunk or None
 
-    async def acknowledge(self) -> None:
+    async def acknowledge(self, ahead: int = 0) -> None:
         self.acknowledged += 1
 
     async def aclose(self) -> None:

@@ -180,3 +180,70 @@ async def test_a_repository_that_refuses_ends_the_reading() -> None:
     assert (engine.health.mode, feed.acknowledged) == (Mode.FAILED, 1)
     assert account(engine.health) == (4, 2, 2)
     assert len(asyncio.all_tasks()) == 1
+
+
+class Owing(Hasty):
+    """Notes how many chunks were not recorded yet at each acknowledgement."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on.set()
+        self.behind: list[int] = []
+
+    async def acknowledge(self, ahead: int = 0) -> None:
+        await super().acknowledge()
+        self.behind.append(ahead)
+
+
+class TwoAtOnce(MockBatchStateRepository):
+    """Is given two chunks at the same time, and keeps the later one first."""
+
+    chunks_at_once = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[asyncio.Event] = []
+
+    async def record(self, facts: Sequence[Fact]) -> Recorded:
+        self.waiting.append(may := asyncio.Event())
+        await may.wait()
+        return await super().record(facts)
+
+
+async def test_what_was_read_ahead_is_not_acknowledged() -> None:
+    repository, feed = Slow(), Owing()
+    running = asyncio.ensure_future(Engine(repository, feed).run())
+    await until(lambda: feed.asked == 3)
+    for _ in range(5):
+        repository.may.release()
+    await running
+    assert (feed.behind[0], feed.behind[-1]) == (2, 0)
+
+
+async def test_chunks_recorded_at_the_same_time_are_acknowledged_in_their_order() -> None:
+    repository, feed = TwoAtOnce(), Owing()
+    engine = Engine(repository, feed, headless=True)
+    running = asyncio.ensure_future(engine.run())
+    await until(lambda: len(repository.waiting) == 2 and feed.asked == 4)
+    repository.waiting[1].set()
+    await idle()
+    assert (feed.acknowledged, len(repository.waiting)) == (0, 2)
+    repository.waiting[0].set()
+    await until(lambda: feed.acknowledged == 2)
+    assert feed.behind[0] == 3
+    while not running.done():
+        for may in repository.waiting:
+            may.set()
+        await asyncio.sleep(0.001)
+    await running
+    assert (feed.behind[-1], account(engine.health)) == (0, (10, 10, 0))
+
+
+async def test_with_a_screen_chunks_are_recorded_one_after_the_other() -> None:
+    repository, feed = TwoAtOnce(), Owing()
+    running = asyncio.ensure_future(Engine(repository, feed).run())
+    await until(lambda: len(repository.waiting) == 1 and feed.asked == 3)
+    await idle()
+    assert len(repository.waiting) == 1
+    running.cancel()
+    await asyncio.wait([running])

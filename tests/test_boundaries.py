@@ -88,6 +88,7 @@ LAYERS = (
     {"engine.view", "engine.merge", "engine.retelling"},
     {"engine.projection", "engine.account", "engine.observing"},
     {"engine.timeline", "engine.ahead", "engine.tally", "engine.recorder"},
+    {"engine.intake"},
     {"engine.engine"},
     {"engine.opening"},
     {"engine.__init__"},

@@ -28,7 +28,10 @@ class Metered(Feed):
         self._total_bytes = total_bytes
         self._bytes = 0
         self.name = feed.name
-        self.may_run_ahead = feed.may_run_ahead
+
+    @property
+    def may_run_ahead(self) -> bool:
+        return self._feed.may_run_ahead
 
     async def read(self) -> list[Envelope] | None:
         chunk = await self._feed.read()
@@ -36,8 +39,8 @@ class Metered(Feed):
             self._bytes += sum(len(one.raw) + 1 for one in chunk)
         return chunk
 
-    async def acknowledge(self) -> None:
-        await self._feed.acknowledge()
+    async def acknowledge(self, ahead: int = 0) -> None:
+        await self._feed.acknowledge(ahead)
 
     def give_back(self) -> None:
         self._feed.give_back()

@@ -6,6 +6,7 @@ be archived. While Redis is away, or after it lost something, it is mended from 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -52,6 +53,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
     """
 
     name = "redis+postgresql"
+    chunks_at_once = 2
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         )
         self._newest_marks: dict[str, int] = {}
         self._merges: dict[str, tuple[BatchRecord, BatchRecord, BatchRecord]] = {}
+        self._archiving, self._following = asyncio.Lock(), asyncio.Lock()
 
     @classmethod
     async def open(
@@ -135,11 +138,18 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         self._check_writable()
         if not self._archive_part.trouble:
             try:
-                recorded = await self._archive.record(facts)
+                # While one chunk is on its way to Redis, the next is on its way to the archive;
+                # Redis gets them in the order of the archive's versions.
+                async with self._archiving:
+                    recorded = await self._archive.record(facts)
+                    await self._following.acquire()
             except RepositoryUnavailable as error:
                 self._archive_part.lost(error)
             else:
-                await self._follow(facts, recorded)
+                try:
+                    await self._follow(facts, recorded)
+                finally:
+                    self._following.release()
                 return recorded
         return await self._record_provisionally(facts)
 

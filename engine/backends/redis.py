@@ -63,6 +63,7 @@ class RedisBatchStateRepository(Cache):
     """
 
     name = "redis"
+    chunks_at_once = 2
 
     def __init__(self, store: Store, clock: Clock | None = None, *, read_only: bool) -> None:
         super().__init__(clock)

@@ -37,8 +37,6 @@ class JsonlFeed(Feed):
         FeedUnavailable: The file is missing, unreadable, special, or not text.
     """
 
-    may_run_ahead = True
-
     def __init__(
         self,
         path: str | Path,
@@ -68,6 +66,11 @@ class JsonlFeed(Feed):
             if not (self._follow and isinstance(error.__cause__, FileNotFoundError)):
                 raise
             self._note("waiting for the file: it does not exist yet")
+
+    @property
+    def may_run_ahead(self) -> bool:
+        """Always: nobody has to be told what was recorded."""
+        return True
 
     async def read(self) -> list[Envelope] | None:
         """Return the next lines, waiting for them if the file is followed.

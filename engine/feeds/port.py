@@ -41,11 +41,10 @@ class Feed(ABC):
     name: str
     """What the feed is called on screen, e.g. the file's name."""
 
-    may_run_ahead: bool = False
-    """Whether a chunk may be read before the one before it is acknowledged.
-
-    True only of feeds to which `acknowledge` means nothing.
-    """
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether, at this moment, a chunk may be read before the one before it is recorded."""
+        return False
 
     @abstractmethod
     async def read(self) -> list[Envelope] | None:
@@ -54,8 +53,12 @@ class Feed(ABC):
         An empty list is legal: it means that waiting was interrupted, not that it is over.
         """
 
-    async def acknowledge(self) -> None:
-        """Take note that everything read so far is recorded; most feeds need not know."""
+    async def acknowledge(self, ahead: int = 0) -> None:
+        """Take note that what was read so far is recorded; most feeds need not know.
+
+        Args:
+            ahead: So many chunks, those read last, are not.
+        """
         return None
 
     def give_back(self) -> None:

@@ -100,11 +100,6 @@ class Group:
         found = await self._send("XPENDING", self.key, self.group, start, "+", count, self.consumer)
         return [(one[0], one[3]) for one in found]
 
-    async def pending_of_all(self) -> int:
-        """Return how many entries anybody in the group was given and has not acknowledged."""
-        count: int = (await self._send("XPENDING", self.key, self.group))[0]
-        return count
-
     async def claim(self, idle_seconds: float) -> tuple[list[bytes], list[bytes]]:
         """Take over entries whose consumers have been silent with them for so long.
 

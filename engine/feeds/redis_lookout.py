@@ -72,9 +72,11 @@ class Lookout:
             span = f"between {unread.after.decode()} and {unread.before.decode()}"
             self._tell_lost(unread.count - known, span)
 
-    async def look_at_others(self, ours: int, again_seconds: float) -> None:
+    async def look_at_others(self, again_seconds: float) -> None:
         """Tell of entries that others have not acknowledged, where nobody will wait for them."""
-        waiting = await self._group.pending_of_all() - ours
+        group = self._group
+        others = [one for one in await group.consumers() if one.name != group.consumer]
+        waiting = sum(one.pending for one in others)
         if waiting > 0:
             self._notices.add(
                 f"{_entries(waiting)} in the hands of other consumers; if those are gone, run "

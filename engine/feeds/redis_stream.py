@@ -8,6 +8,7 @@ every doubt, those of others when they have been silent for long enough.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -67,8 +68,10 @@ class RedisStreamFeed(Feed):
         self._block_seconds = block_seconds
         self._claim_after_seconds = claim_after_seconds
         self._claim_at = clock.monotonic()
-        self._handed: set[bytes] = set()  # handed over, but not recorded yet
+        self._chunks: deque[list[bytes]] = deque()  # handed over, but not recorded yet
+        self._handed: set[bytes] = set()  # the same, all together
         self._done: list[bytes] = []  # recorded or lost, but not acknowledged yet
+        self._settling = asyncio.Lock()
         self._own_after: bytes | None = BEGINNING  # `None`: nothing of ours is left behind
         self._guiltless = False
         self._until: asyncio.Timeout | None = None
@@ -152,13 +155,23 @@ class RedisStreamFeed(Feed):
         except TimeoutError:  # only `aclose` lets it run out
             return None
 
-    async def acknowledge(self) -> None:
+    @property
+    def may_run_ahead(self) -> bool:
+        """Not while entries of ours are read again: one of them may be poison.
+
+        What is recorded beside it would go down with it, and be suspected as well.
+        """
+        return self._own_after is None
+
+    async def acknowledge(self, ahead: int = 0) -> None:
         """Acknowledge what was handed over; what fails is tried again when reading goes on."""
-        self._done += self._handed
-        self._handed.clear()
+        while len(self._chunks) > ahead:
+            chunk = self._chunks.popleft()
+            self._done += chunk
+            self._handed.difference_update(chunk)
         try:
             with self._explained():
-                await self._group.acknowledge(self._done)
+                await self._acknowledge_done()
         except FeedUnreachable as error:
             self._outage.note(error)
 
@@ -241,9 +254,13 @@ class RedisStreamFeed(Feed):
             self._lookout.reset()
             return []
 
+    async def _acknowledge_done(self) -> None:
+        async with self._settling:  # reading and recording both come here
+            await self._group.acknowledge(self._done)
+
     async def _next(self) -> list[Envelope] | None:
         """Return what comes next: ours first; an empty list if it is to be asked again."""
-        await self._group.acknowledge(self._done)
+        await self._acknowledge_done()
         if self._clock.monotonic() >= self._claim_at:
             await self._take_over()
         if self._own_after is not None:
@@ -256,7 +273,7 @@ class RedisStreamFeed(Feed):
             return self._hand_over(entries, {})
         if self._follow:
             return []
-        await self._lookout.look_at_others(len(self._handed), self._claim_after_seconds)
+        await self._lookout.look_at_others(self._claim_after_seconds)
         return None
 
     async def _next_own(self, after: bytes) -> list[Envelope]:
@@ -288,13 +305,17 @@ class RedisStreamFeed(Feed):
         """Make envelopes of entries, and note that they are to be acknowledged."""
         self._count = min(self._chunk_size, self._count * 2)
         chunk: list[Envelope] = []
+        ids: list[bytes] = []
         lost: list[bytes] = []
         for entry_id, fields in entries:
             if fields:
-                self._handed.add(entry_id)
+                ids.append(entry_id)
                 chunk.append(envelope_of(entry_id, fields, deliveries.get(entry_id, 0)))
             else:
                 lost.append(entry_id)
+        if chunk:
+            self._chunks.append(ids)
+            self._handed.update(ids)
         self._lookout.trimmed(lost)
         self._done += lost
         return chunk
@@ -311,7 +332,7 @@ class RedisStreamFeed(Feed):
 
     async def _leave(self) -> None:
         """Settle what the group has in our name, so that others need not wait for it."""
-        await self._group.acknowledge(self._done)
+        await self._acknowledge_done()
         pending = await self._group.pending(BEGINNING, _GIVEN_BACK)
         back: dict[int, list[bytes]] = {}
         for entry_id, times in pending:

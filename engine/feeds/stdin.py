@@ -28,7 +28,6 @@ class StdinFeed(Feed):
     """
 
     name = "standard input"
-    may_run_ahead = True
 
     def __init__(self, descriptor: int | None = None, *, chunk_size: int = CHUNK_SIZE) -> None:
         try:
@@ -45,6 +44,11 @@ class StdinFeed(Feed):
         self._poll.register(self._descriptor, select.POLLIN)
         self._wake = asyncio.Event()
         self._begun = self._ended = self._closed = False
+
+    @property
+    def may_run_ahead(self) -> bool:
+        """Always: nobody has to be told what was recorded."""
+        return True
 
     async def read(self) -> list[Envelope] | None:
         """Wait for lines and return those that are there, or `None` at the end.

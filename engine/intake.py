@@ -1,0 +1,136 @@
+"""From a feed into the record: chunks are read ahead, recorded, and acknowledged in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from engine.ahead import ReadAhead
+from engine.errors import RepositoryConflict, RepositoryUnavailable
+from engine.feeds.port import Feed
+from engine.recorder import Decoded, Recorder
+from engine.repository import BatchStateRepository
+
+
+class Intake:
+    """Has everything recorded that a feed brings.
+
+    Args:
+        feed: Where envelopes come from; the caller closes it.
+        repository: Where facts are kept; it says when they are in the permanent record.
+        recorder: Records chunks in that repository.
+        at_once: How many chunks are being recorded at the same time.
+        patience_seconds: How long, at the end, the permanent record is waited for.
+        told: Called after each chunk.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        repository: BatchStateRepository,
+        recorder: Recorder,
+        *,
+        at_once: int,
+        patience_seconds: float | None,
+        told: Callable[[], object],
+    ) -> None:
+        self._feed = feed
+        self._repository = repository
+        self._recorder = recorder
+        self._at_once = at_once
+        self._patience_seconds = patience_seconds
+        self._told = told
+        self._ahead = ReadAhead(feed, recorder.begin)
+        self._under_way = 0
+        self._owing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Go on until the feed ends and all of it is in the permanent record.
+
+        Raises:
+            FeedError: The feed cannot be read.
+            RepositoryError: Facts cannot be kept, and patience has run out.
+        """
+        try:
+            async with aclosing(self._ahead), asyncio.TaskGroup() as group:
+                settling = group.create_task(self._settle_later())
+                last = await self._take(group)
+                if last is not None:
+                    await asyncio.wait([last])
+                settling.cancel()
+        except BaseExceptionGroup as group_of_one:
+            error = group_of_one.exceptions[0]
+            if isinstance(error, RepositoryUnavailable | RepositoryConflict):
+                self._give_back()
+            raise error from error.__cause__
+        except asyncio.CancelledError:
+            self._give_back()
+            raise
+        await self._settle()
+
+    def _give_back(self) -> None:
+        if self._in_hand:
+            self._feed.give_back()
+
+    @property
+    def _in_hand(self) -> int:
+        """How many chunks were read and are not recorded."""
+        return self._ahead.waiting + self._under_way
+
+    async def _take(self, group: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        """Take chunk after chunk; return the last one, which may still be under way."""
+        room = asyncio.Semaphore(self._at_once)
+        last: asyncio.Task[None] | None = None
+        while True:
+            await room.acquire()
+            if last is not None and not self._feed.may_run_ahead:
+                await asyncio.wait([last])
+            decoded = await self._ahead.next()
+            if decoded is None:
+                return last
+            self._under_way += 1
+            last = group.create_task(self._keep(decoded, last))
+            last.add_done_callback(lambda _: room.release())
+
+    async def _keep(self, decoded: Decoded, before: asyncio.Task[None] | None) -> None:
+        """Record a chunk, and acknowledge it behind the one before."""
+        await self._recorder.keep(decoded)
+        if before is not None:
+            await before
+        self._under_way -= 1
+        await self._acknowledge()
+        self._told()
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge what was recorded, unless some of it is not in the permanent record yet."""
+        if self._repository.is_provisional:
+            self._owing.set()
+        else:
+            self._owing.clear()
+            await self._feed.acknowledge(self._in_hand)
+
+    async def _settle_later(self) -> None:
+        """Acknowledge what waits for the permanent record once it is there."""
+        while True:
+            await self._owing.wait()
+            await self._repository.settled()
+            await self._acknowledge()
+
+    async def _settle(self) -> None:
+        """Wait, at the end, until everything is in the permanent record.
+
+        Raises:
+            RepositoryUnavailable: Patience has run out.
+        """
+        if not self._owing.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self._repository.settled()
+        except TimeoutError:
+            raise RepositoryUnavailable(
+                "not everything is in the permanent record yet: "
+                + ("; ".join(self._repository.notices) or f"{self._repository.name} is provisional")
+            ) from None
+        await self._acknowledge()
