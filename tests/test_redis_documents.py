@@ -20,7 +20,8 @@ from redis_services import check_strictly, steps_of, with_step
 
 from engine.auditing import ESSAYS, Disagreement, audit, audit_lasting
 from engine.backends.redis_decode import decode
-from engine.backends.redis_document import encode
+from engine.backends.redis_document import Document, encode, texts_in
+from engine.backends.redis_rows import EssayRow
 from engine.models import (
     COMPLETED,
     FAILED,
@@ -374,3 +375,27 @@ async def test_the_audit_names_a_document_that_lost_our_results(
     await client.delete("bcs:batch_summary:b1")
     found = await audit_lasting("b1", ours.claims)
     assert list(found.disagreements) == [Disagreement("nlp", "failed", "documents", 0, 1)]
+
+
+MISLEADING = (
+    '{"a": {}, "last_updated": "x", "created_at": "y", "bcs_tui": {"steps": {"q": [1]}}, '
+    '"], \\"step_metadata\\": {": 1}'
+)
+"""Metadata that looks like the parts of a document."""
+
+
+@pytest.mark.parametrize("file_name", ["", '}, "last_updated": "'])
+@pytest.mark.parametrize("metadata", ["{}", MISLEADING, '{"å": 1}'])
+def test_what_we_wrote_is_cut_into_the_texts_that_it_was_made_of(
+    metadata: str, file_name: str
+) -> None:
+    document = Document("e1", NOW)
+    if file_name:
+        document.file_name, document.file_name_at = file_name, NOW
+    for step, outcome in (("nlp", 2), ('"], "step_metadata": {', 1), ("spellcheck", 0)):
+        fact = StepFact("b1", "e1", step, outcome, NOW, 'id", "', 2, metadata)
+        document.put(fact)
+        stored = encode(document, NOW.isoformat())
+        assert texts_in(stored.decode()) == document.texts
+        assert encode(EssayRow("b1", "e1", stored, stored).document, NOW.isoformat()) == stored
+    assert texts_in("{}") is None

@@ -67,7 +67,7 @@ def decode(batch_id: str, essay_id: str, raw: bytes) -> Document:
         ours = _ours_of(document, members.pop("bcs_tui", None))
         document.extras = members
     document.created_at = _moment(created) or UNDATED
-    _fill(document, batch_id, listed, metadata, ours, _moment(updated) or _moment(created))
+    _fill(document, batch_id, listed, metadata, ours, (updated, created))
     if document.created_at is UNDATED and document.steps:
         document.created_at = min(fact.time for fact in document.steps.values())
     return document
@@ -79,7 +79,7 @@ def _fill(
     listed: list[str],
     metadata: dict[str, str],
     ours: _Ours,
-    updated: datetime | None,
+    dates: tuple[str, str],
 ) -> None:
     """Add the results: ours as we noted them, others as their metadata tells."""
     steps = document.steps
@@ -91,7 +91,8 @@ def _fill(
             steps[step] = _noted(batch_id, document.essay_id, step, entry, metadata)
         else:
             found = metadata.get(step)
-            steps[step] = _derived(batch_id, document.essay_id, step, found, updated)
+            moment = _moment(dates[0]) or _moment(dates[1])
+            steps[step] = _derived(batch_id, document.essay_id, step, found, moment)
     for step, entry in ours.steps.items():
         if step not in steps:
             steps[step] = _noted(batch_id, document.essay_id, step, entry, metadata)

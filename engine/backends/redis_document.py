@@ -124,6 +124,31 @@ def _creation(moment: datetime) -> str:
     return "" if moment == UNDATED else f'"created_at": "{moment.isoformat()}", '
 
 
+def texts_in(text: str) -> tuple[str, str, str] | None:
+    """Return the inner texts of a document that `encode` has written, one without extras.
+
+    No string holds any of the marks that are looked for: quotes inside of strings are escaped.
+    Metadata may, so its end is looked for from behind.
+    """
+    listed = text.find(_AFTER_LISTED)
+    updated = text.rfind(', "last_updated": "')
+    created = (
+        updated if text[updated - 1] == "}" else text.rfind('}, "created_at": "', 0, updated) + 1
+    )
+    steps = text.find('"steps": {', text.find('"bcs_tui": {', updated))
+    if not text.startswith(_BEFORE_LISTED) or not 0 < listed < created < steps:
+        return None
+    return (
+        text[len(_BEFORE_LISTED) : listed],
+        text[listed + len(_AFTER_LISTED) : created - 1],
+        text[steps + len('"steps": {') : -3],
+    )
+
+
+_BEFORE_LISTED: Final = '{"completed_steps": ['
+_AFTER_LISTED: Final = '], "step_metadata": {'
+
+
 def _texts(document: Document) -> tuple[str, str, str]:
     """Return the inner texts of a document, made of what it holds."""
     texts = ("", "", "")

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.backends.redis_batch import Delta, changes_of, delta_of, encode_batch, phase_outcomes
 from engine.backends.redis_decode import Unreadable, decode
-from engine.backends.redis_document import Document, encode
+from engine.backends.redis_document import Document, encode, texts_in
 from engine.backends.redis_keys import BatchKeys
 from engine.backends.redis_scripts import ABSENT, SAME
 from engine.merge import KnownBatch, KnownEssay
@@ -45,6 +45,8 @@ class EssayRow:
                 self.trouble = str(error)
         if copy is not None:
             if copy == raw and not self.trouble:
+                if not self.document.extras:
+                    self.document.texts = texts_in(copy.decode())
                 return
             kept = decode(batch_id, essay_id, copy)
             self.counted = kept.outcomes()
