@@ -19,6 +19,7 @@ from engine.backends.archived_watch import Watch
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.redis import RedisBatchStateRepository
+from engine.backends.redis_batch import UNVERIFIED
 from engine.backends.redis_ledger import RedisLedger
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryConflict, RepositoryUnavailable
@@ -215,6 +216,8 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             return self._provisional(live)
         there = {record.batch_id: record for record in archived}
         page = sorted({*records, *there})[:limit]
+        for name in records.keys() & there.keys():
+            there[name].doubt = records[name].doubt
         return [
             await self._merged_record(records[name], there[name])
             if name in records and name in there and not self._is_settled(records[name])
@@ -224,7 +227,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     def _is_settled(self, live: BatchRecord) -> bool:
         """Whether Redis cannot know more of a batch than the archive does."""
-        return not self._mender.backlog and not live.doubt
+        return not self._mender.backlog and live.doubt in ("", UNVERIFIED)
 
     def _provisional(self, live: list[BatchRecord] | None) -> list[BatchRecord]:
         if live is None:

@@ -19,6 +19,10 @@ from engine.backends.redis_decode import Unreadable
 from engine.clock import from_microseconds, to_microseconds
 from engine.models import COMPLETED, FAILED, SUCCESSFUL, BatchRecord, Milestone
 
+UNVERIFIED: Final = "not yet compared with all keys"
+"""Why counts cannot be trusted to which nobody but us has contributed: something of others,
+from before us, may be missing in them."""
+
 COMPLETED_FIELD: Final = "c:"
 FAILED_FIELD: Final = "f:"
 
@@ -102,10 +106,10 @@ class Index(msgspec.Struct, frozen=True):
             return "its counters are gone"
         if self.summary != summary:
             return "another service has written it"
-        if not self.verified:
-            return "not yet compared with all keys"
         if now >= self.until:
             return "its essays have begun to expire"
+        if not self.verified:
+            return UNVERIFIED if self.chain == self.born else f"{UNVERIFIED} since others wrote it"
         return ""
 
 

@@ -6,7 +6,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.backends.redis_batch import Index, add_stored_phases, decode_batch, decode_index
+from engine.backends.redis_batch import (
+    UNVERIFIED,
+    Index,
+    add_stored_phases,
+    decode_batch,
+    decode_index,
+)
 from engine.backends.redis_chunk import ESSAYS_PER_READ
 from engine.backends.redis_counts import Counts, count_rows
 from engine.backends.redis_decode import Unreadable
@@ -26,8 +32,8 @@ async def read_records(
 ) -> list[BatchRecord]:
     """Return those of the batches that are known, in the given order.
 
-    Counts are those of the index while the published summary proves them; otherwise the
-    essays are counted, and the record says why in `doubt`.
+    Counts are those of the index while the published summary proves them, or nothing of others
+    was found that they lack; otherwise the essays are counted. The record says why in `doubt`.
 
     Args:
         store: The server.
@@ -43,6 +49,11 @@ async def read_records(
         if index.summary is None and raw is None and not phases and batch_id not in foreign
     ]
     gone = set(await without_keys(store, blank))
+    own = await _without_others(
+        store,
+        [name for name, one in zip(batch_ids, found, strict=True) if one[1] == UNVERIFIED],
+        foreign,
+    )
     records: list[BatchRecord] = []
     for batch_id, (index, doubt, raw, phases) in zip(batch_ids, found, strict=True):
         if batch_id in gone:
@@ -54,7 +65,11 @@ async def read_records(
             except Unreadable:
                 doubt = "its own record cannot be read"
         record.seen, record.counts = index.seen, index.counts
-        if doubt:
+        if doubt == UNVERIFIED and batch_id not in own:
+            doubt = "others have written essays of it"
+        if doubt == UNVERIFIED:
+            record.doubt = doubt
+        elif doubt:
             if counts is not None and batch_id in counts and not anew:
                 unreadable = counts.recall(record)
             else:
@@ -92,6 +107,20 @@ async def _read_stored(
             doubt, raw = "its own record is of another type", None
         found.append((index, doubt, raw, _mapping(phases)))
     return found
+
+
+async def _without_others(
+    store: Store, batch_ids: Sequence[str], foreign: Mapping[str, Collection[str]]
+) -> set[str]:
+    """Return those of the batches in which we count every essay that was found."""
+    found = [batch_id for batch_id in batch_ids if foreign.get(batch_id)]
+    replies = await store.send([("HKEYS", store.keys.of(batch_id).essays) for batch_id in found])
+    mixed = {
+        batch_id
+        for batch_id, names in zip(found, replies, strict=True)
+        if not {name.decode() for name in names}.issuperset(foreign[batch_id])
+    }
+    return set(batch_ids) - mixed
 
 
 def _mapping(reply: Any) -> dict[bytes, bytes]:
