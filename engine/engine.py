@@ -85,7 +85,15 @@ class Engine:
             else None
         )
         self._observer = (
-            Observer(repository, self._projection, self.clock, self._noticed) if observing else None
+            Observer(
+                repository,
+                self._projection,
+                self.clock,
+                self._noticed,
+                lambda: self._wanted or (),
+            )
+            if observing
+            else None
         )
         self._reopening = asyncio.Event()
         self._mode = Mode.STARTING

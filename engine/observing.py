@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing
 from datetime import datetime
+from itertools import islice
 from typing import Final, Protocol
 
 from engine.clock import Clock
@@ -23,6 +24,9 @@ LAGGING_BATCHES: Final = 1000
 """With more batches than this still to be read anew, what is shown lags."""
 
 _PAGE: Final = 1000
+_SHORT_PAGE: Final = 250
+"""Batches read in one go once there is a picture: what changes next does not wait for long."""
+
 _SHARE: Final = 0.2
 _FIRST_DELAY_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 5.0
@@ -49,6 +53,7 @@ class Observer:
         model: What is kept up to date.
         clock: Dates what was verified.
         changed: Called after something was taken over, with the batches that were read anew.
+        wanted: Tells which batches are looked at.
     """
 
     def __init__(
@@ -57,16 +62,21 @@ class Observer:
         model: ReadModel,
         clock: Clock,
         changed: Callable[[Collection[str]], object],
+        wanted: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._repository = repository
         self._model = model
         self._clock = clock
         self._changed = changed
+        self._wanted = wanted
         self._named: dict[str, None] = {}
         self._look_at_all = True
         self._work = asyncio.Event()
         self._known: dict[str, BatchRecord] = {}
         self._missing: set[str] = set()
+        self._found: set[str] | None = None  # in the look at all batches that goes on
+        self._after = ""
+        self._has_looked = False
         self._verified: float | None = None
         self.verified_at: datetime | None = None
         self.trouble = ""
@@ -120,6 +130,7 @@ class Observer:
         Nothing is read before the first word of the notices: from then on none is missed.
         """
         self._work.clear()
+        self._after, self._found = "", None
         await run_together(self._listen(), self._read_on())
 
     async def _listen(self) -> None:
@@ -137,33 +148,45 @@ class Observer:
         raise RepositoryUnavailable(f"{self._repository.name} sends no more notices of changes")
 
     async def _read_on(self) -> None:
+        """Read what was named, and in between, page by page, look at all batches."""
         while True:
             await self._work.wait()
             self._work.clear()
             started = self._clock.monotonic()
-            while self._named:
+            if self._named:
                 await self._read_named()
-            if self._look_at_all:
-                self._look_at_all = False
-                await self._read_all()
-            # However much changes, others need the backend too.
+            if self._look_at_all and self._found is None:
+                self._look_at_all, self._found = False, set()
+            if self._found is not None:
+                await self._look_further(self._found)
+            if self._named or self._look_at_all or self._found is not None:
+                self._work.set()
             spent = self._clock.monotonic() - started
-            await asyncio.sleep(min(spent * (1 / _SHARE - 1), _LONGEST_DELAY_SECONDS))
+            # However much changes, others need the backend too; but first of all there is
+            # nothing to be seen.
+            pause = spent * (1 / _SHARE - 1) if self._has_looked else 0
+            await asyncio.sleep(min(pause, _LONGEST_DELAY_SECONDS))
 
     async def _read_named(self) -> None:
-        names = list(self._named)[:_PAGE]
+        """Read some of the batches that were named, first those that somebody looks at."""
+        seen = [name for name in self._wanted() if name in self._named]
+        names = list(dict.fromkeys((*seen, *islice(self._named, _SHORT_PAGE))))[:_SHORT_PAGE]
         records = await self._repository.summaries(names, limit=len(names))
         for name in names:
             self._named.pop(name, None)
         self._take(records)
 
-    async def _read_all(self) -> None:
-        after, found = "", set()
-        while page := await self._repository.summaries(after=after, limit=_PAGE):
-            after = page[-1].batch_id
-            found |= {record.batch_id for record in page}
+    async def _look_further(self, found: set[str]) -> None:
+        """Read the next page of all batches; behind the last one, let go what is missing."""
+        limit = _SHORT_PAGE if self._has_looked else _PAGE
+        after = self._after
+        page = await self._repository.summaries(after=after, limit=limit)
+        if page:
+            self._after = page[-1].batch_id
+            found.update(record.batch_id for record in page)
             self._take(page)
-            await asyncio.sleep(0)
+            return
+        self._after, self._found, self._has_looked = "", None, True
         gone = self._known.keys() - found
         if confirmed := gone & self._missing:
             for name in confirmed:
@@ -171,9 +194,7 @@ class Observer:
             self._model.forget(confirmed)
             self._changed(confirmed)
         self._missing = gone - confirmed
-        if self._missing:
-            self._look_at_all = True
-            self._work.set()
+        self._look_at_all |= bool(self._missing)
         self._note_contact()
 
     def _take(self, records: Iterable[BatchRecord]) -> None:
