@@ -172,18 +172,21 @@ def changes(active: int, place: Path) -> None:
         terminal.pump(0.1)
     share = (terminal.cpu_seconds() - cpu) / (time.monotonic() - since)
     terminal.pump(2)
-    delays, unseen = [], 0
-    for line in place.read_text().splitlines():
+    delays = []
+    seen = float("inf")  # a change is on the screen with the one after it, at the latest
+    for line in reversed(place.read_text().splitlines()):
         moment, expected = line.split()
         found = terminal.output.find(f" {expected}".encode(), began)
-        if found < 0:
-            unseen += 1  # a newer one came before it was drawn
-        else:
-            delays.append(terminal.moment_of(found) - float(moment))
+        if found >= 0:
+            seen = terminal.moment_of(found)
+        delays.append(seen - float(moment))
     terminal.close()
-    assert len(delays) > unseen, (len(delays), unseen)
-    print(f"{active:,} active batches: {len(delays)} changes seen, {unseen} with a newer one")
-    report("CPU of watch at 5,000 events/s", f"{share:.0%} of a core", "-", True)
+    delays = [one for one in delays if one < float("inf")]
+    print(f"{active:,} active batches: {len(delays)} changes seen")
+    report("  CPU of watch at 5,000 events/s", f"{share:.0%} of a core", "-", True)
+    if not delays:
+        report("  written to on another's screen", "never", "<= 300 ms", False)
+        return
     slow, middle = percentile(delays, 0.99), statistics.median(delays)
     figure = f"{slow * 1000:.0f} ms ({middle * 1000:.0f})"
     report("written to on another's screen, p99 (p50)", figure, "<= 300 ms", slow <= 0.3)

@@ -11,6 +11,7 @@ from engine.errors import RepositoryConflict, RepositoryUnavailable
 from engine.feeds.port import Feed
 from engine.recorder import Decoded, Recorder
 from engine.repository import BatchStateRepository
+from engine.together import run_together
 
 
 class Intake:
@@ -44,6 +45,7 @@ class Intake:
         self._ahead = ReadAhead(feed, recorder.begin)
         self._under_way = 0
         self._owing = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.Future()
 
     async def run(self) -> None:
         """Go on until the feed ends and all of it is in the permanent record.
@@ -53,18 +55,9 @@ class Intake:
             RepositoryError: Facts cannot be kept, and patience has run out.
         """
         try:
-            async with aclosing(self._ahead), asyncio.TaskGroup() as group:
-                settling = group.create_task(self._settle_later())
-                last = await self._take(group)
-                if last is not None:
-                    await asyncio.wait([last])
-                settling.cancel()
-        except BaseExceptionGroup as group_of_one:
-            error = group_of_one.exceptions[0]
-            if isinstance(error, RepositoryUnavailable | RepositoryConflict):
-                self._give_back()
-            raise error from error.__cause__
-        except asyncio.CancelledError:
+            async with aclosing(self._ahead):
+                await run_together(self._take(), self._settle_later(), self._fail())
+        except (RepositoryUnavailable, RepositoryConflict, asyncio.CancelledError):
             self._give_back()
             raise
         await self._settle()
@@ -78,20 +71,41 @@ class Intake:
         """How many chunks were read and are not recorded."""
         return self._ahead.waiting + self._under_way
 
-    async def _take(self, group: asyncio.TaskGroup) -> asyncio.Task[None] | None:
-        """Take chunk after chunk; return the last one, which may still be under way."""
+    async def _take(self) -> None:
+        """Take chunk after chunk until the last one is recorded."""
         room = asyncio.Semaphore(self._at_once)
+        under_way: set[asyncio.Task[None]] = set()
         last: asyncio.Task[None] | None = None
-        while True:
-            await room.acquire()
-            if last is not None and not self._feed.may_run_ahead:
-                await asyncio.wait([last])
-            decoded = await self._ahead.next()
-            if decoded is None:
-                return last
-            self._under_way += 1
-            last = group.create_task(self._keep(decoded, last))
-            last.add_done_callback(lambda _: room.release())
+        try:
+            while True:
+                await room.acquire()
+                if last is not None and not self._feed.may_run_ahead:
+                    await asyncio.wait([last])
+                if self._failure.done():  # what is read now would be suspected as well
+                    await self._failure
+                decoded = await self._ahead.next()
+                if decoded is None:
+                    break
+                self._under_way += 1
+                last = asyncio.create_task(self._keep(decoded, last))
+                under_way.add(last)
+                for done in (self._note_failure, under_way.discard, lambda _: room.release()):
+                    last.add_done_callback(done)
+            if last is not None:
+                await last
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _fail(self) -> None:
+        """Fail as soon as a chunk could not be kept, also while the next is waited for."""
+        await self._failure
 
     async def _keep(self, decoded: Decoded, before: asyncio.Task[None] | None) -> None:
         """Record a chunk, and acknowledge it behind the one before."""
