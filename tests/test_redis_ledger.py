@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -54,10 +55,28 @@ async def test_behind_a_gap_nothing_is_claimed_until_it_is_closed(ledger: RedisL
     await ledger.chain({"b": (0, 1)})
     await ledger.chain({"b": (2, 3)})  # whoever recorded version 2 has not written to Redis yet
     assert await ledger.marks(["b"]) == {"b": 0}
-    await ledger.chain({"b": (1, 2)})
-    assert await ledger.marks(["b"]) == {"b": 0}
-    await ledger.mark({"b": 3})
+    await ledger.mark({"b": 2})  # it has died meanwhile, and Redis was mended
     assert await ledger.marks(["b"]) == {"b": 3}
+
+
+async def test_workers_may_note_what_they_did_in_any_order(ledger: RedisLedger) -> None:
+    for version in range(0, 40, 2):
+        await ledger.chain({"b": (version + 1, version + 2)})
+        assert await ledger.marks(["b"]) == {"b": 0}
+        await ledger.chain({"b": (version, version + 1)})
+        assert await ledger.marks(["b"]) == {"b": version + 2}
+    await asyncio.gather(*(ledger.chain({"b": (at, at + 1)}) for at in range(40, 80)))
+    assert await ledger.marks(["b"]) == {"b": 80}
+
+
+async def test_what_was_noted_is_summed_up(ledger: RedisLedger) -> None:
+    for version in (0, 1, 3):
+        await ledger.chain({"b": (version, version + 1)})
+    assert await ledger.marks(["b"], shorten=True) == {"b": 0}
+    assert await ledger._client.hgetall("index:b") == {b"archived": b"2", b"archived:3": b"4"}
+    await ledger.chain({"b": (2, 3)})
+    assert await ledger.marks(["b"], shorten=True) == {"b": 4}
+    assert await ledger._client.hgetall("index:b") == {b"archived": b"4"}
 
 
 async def test_an_emptied_server_is_known_by_its_verified_version(ledger: RedisLedger) -> None:

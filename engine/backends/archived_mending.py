@@ -209,7 +209,7 @@ class Mender:
         verified = await self._ledger.verified()
         self._is_catching_up |= verified < max(self._verified, 1)
         changed = await self._changed_since(verified)
-        marks = await self._ledger.marks([batch_id for batch_id, _ in changed])
+        marks = await self._ledger.marks([batch_id for batch_id, _ in changed], shorten=True)
         lacking = {name: version for name, version in changed if marks[name] < version}
         stale = [
             name

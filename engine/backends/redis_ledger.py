@@ -25,6 +25,9 @@ LEAD_SECONDS: Final = 10
 MARK_FIELD: Final = "archived"
 """In the index of a batch: the newest version of the archive that it has whole."""
 
+_LINK_PREFIX: Final = b"archived:"
+"""Beside it, by a version that the archive had: the one after it, which Redis has as well."""
+
 _FACTS_FIELD: Final = b"facts"
 _KINDS: Final = (StepFact, EssaysFact, RegistrationFact, PhaseFact, BatchFact)
 _NUMBER_OF: Final = {kind: number for number, kind in enumerate(_KINDS)}
@@ -85,45 +88,60 @@ class RedisLedger:
         self._ttl_seconds = ttl_seconds
         self._token = secrets.token_bytes(16)
 
-    async def marks(self, batch_ids: Sequence[str]) -> dict[str, int]:
-        """Return up to which version of the archive Redis has each batch; 0 for not at all."""
+    async def marks(self, batch_ids: Sequence[str], *, shorten: bool = False) -> dict[str, int]:
+        """Return up to which version of the archive Redis has each batch; 0 if it has gaps.
+
+        Args:
+            batch_ids: Which batches.
+            shorten: Sum up what has been noted; only for the one who mends.
+        """
         if not batch_ids:
             return {}
         with explained(self._url):
             pipeline = self._client.pipeline(transaction=False)
             for batch_id in batch_ids:
-                pipeline.hget(self._index_key(batch_id), MARK_FIELD)
+                pipeline.hgetall(self._index_key(batch_id))
             replies: list[Any] = await pipeline.execute()
-        return {
-            batch_id: int(reply or 0) for batch_id, reply in zip(batch_ids, replies, strict=True)
-        }
+            marks: dict[str, int] = {}
+            pipeline = self._client.pipeline(transaction=False)
+            for batch_id, fields in zip(batch_ids, replies, strict=True):
+                mark, passed, is_whole = _follow_links(fields)
+                marks[batch_id] = mark if is_whole else 0
+                if shorten and passed:
+                    pipeline.hset(self._index_key(batch_id), MARK_FIELD, str(mark))
+                    pipeline.hdel(self._index_key(batch_id), *passed)
+            await pipeline.execute()
+            return marks
 
     async def chain(self, versions: Mapping[str, tuple[int, int]]) -> None:
         """Note that what the archive has just recorded is in Redis as well.
 
-        Where Redis lacks something from before, nothing is claimed any more, so that readers
-        ask the archive until the gap is found and closed.
+        Nothing is read for it, so that several processes may note theirs in any order. Where
+        Redis lacks something in between, nothing is claimed, so that readers ask the archive
+        until the gap is closed.
 
         Args:
             versions: By batch the version that the archive had of it before, and has now.
         """
-        known = await self.marks(list(versions))
-        await self.mark(
+        await self._note(
             {
-                batch_id: after if known[batch_id] >= before else 0
+                batch_id: (_LINK_PREFIX + b"%d" % before, after)
                 for batch_id, (before, after) in versions.items()
             }
         )
 
     async def mark(self, versions: Mapping[str, int]) -> None:
         """Note up to which version of the archive Redis has batches."""
-        if not versions:
+        await self._note({name: (MARK_FIELD, version) for name, version in versions.items()})
+
+    async def _note(self, fields: Mapping[str, tuple[str | bytes, int]]) -> None:
+        if not fields:
             return
         with explained(self._url):
             pipeline = self._client.pipeline(transaction=False)
-            for batch_id, version in versions.items():
+            for batch_id, (name, version) in fields.items():
                 key = self._index_key(batch_id)
-                pipeline.hset(key, MARK_FIELD, str(version))
+                pipeline.hset(key, name, str(version))
                 pipeline.expire(key, self._ttl_seconds, nx=True)  # it may have been evicted
             await pipeline.execute()
 
@@ -168,3 +186,24 @@ class RedisLedger:
         if ids:
             with explained(self._url):
                 await self._client.xdel(UNARCHIVED_KEY, *ids)
+
+
+def _follow_links(fields: Mapping[bytes, bytes]) -> tuple[int, list[bytes], bool]:
+    """Follow what was noted of a batch from version to version.
+
+    Returns:
+        The version that is reached, what was noted up to there, and whether that is all.
+    """
+    mark = int(fields.get(MARK_FIELD.encode(), 0))
+    links = sorted(
+        (int(name.removeprefix(_LINK_PREFIX)), int(after), name)
+        for name, after in fields.items()
+        if name.startswith(_LINK_PREFIX)
+    )
+    passed: list[bytes] = []
+    for before, after, name in links:
+        if before > mark:
+            break
+        mark = max(mark, after)
+        passed.append(name)
+    return mark, passed, len(passed) == len(links)
