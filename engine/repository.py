@@ -324,7 +324,7 @@ class Archive(BatchStateRepository):
         Args:
             version: Only later changes; 0 for all.
             within_seconds: Only batches that changed so lately, by the archive's clock.
-            limit: At most so many.
+            limit: About so many: those that changed together are returned together.
         """
 
 

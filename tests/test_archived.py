@@ -113,8 +113,9 @@ class Permanent(Part, Archive):
         self, version: int, *, within_seconds: float, limit: int = 500
     ) -> list[tuple[str, int]]:
         self.check()
-        changed = [(name, number) for name, number in self.versions.items() if number > version]
-        return sorted(changed, key=lambda pair: pair[1])[:limit]
+        changed = [(number, name) for name, number in self.versions.items() if number > version]
+        last = max(number for number, _ in sorted(changed)[:limit]) if changed else 0
+        return [(name, number) for number, name in sorted(changed) if number <= last]
 
 
 class Pair:

@@ -44,7 +44,10 @@ async def test_a_batch_has_the_version_of_its_last_change(
     assert await archive.changed_since(0, within_seconds=AGES) == [("b2", 1), ("b1", 2)]
     assert await archive.changed_since(1, within_seconds=AGES) == [("b1", 2)]
     assert await archive.changed_since(0, within_seconds=AGES, limit=1) == [("b2", 1)]
-    assert await archive.changed_since(2, within_seconds=AGES) == []
+    await archive.record([result("e1", f"b{number}") for number in (7, 5, 6)])
+    together = [("b5", 3), ("b6", 3), ("b7", 3)]
+    assert await archive.changed_since(2, within_seconds=AGES, limit=2) == together
+    assert await archive.changed_since(3, within_seconds=AGES) == []
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ class Mender:
         if reached > verified:
             await self._ledger.set_verified(reached)
         self._verified = max(reached, verified)
-        more = len(changed) == PAGE and not lacking
+        more = len(changed) >= PAGE and not lacking
         self._is_catching_up &= more
         return more
 

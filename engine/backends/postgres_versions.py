@@ -18,10 +18,13 @@ RETURNING batch_id,
     coalesce((SELECT version FROM before WHERE before.batch_id = known.batch_id), 0)
 """
 
+# Who goes on behind the last version of a page must not miss others that have the same.
 _CHANGED: Final = """
-SELECT batch_id, version FROM bcs.versions
-WHERE version > $1 AND changed_at > now() - make_interval(secs => $2)
-ORDER BY version, batch_id LIMIT $3
+SELECT batch_id, version FROM (
+    SELECT batch_id, version FROM bcs.versions
+    WHERE version > $1 AND changed_at > now() - make_interval(secs => $2)
+    ORDER BY version FETCH FIRST $3 ROWS WITH TIES
+) AS page ORDER BY version, batch_id
 """
 
 
