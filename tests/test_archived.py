@@ -20,7 +20,7 @@ from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.redis_ledger import RedisLedger
 from engine.clock import ManualClock
-from engine.errors import NotFound, RepositoryUnavailable
+from engine.errors import CorruptDocument, NotFound, RepositoryUnavailable
 from engine.models import COMPLETED, EssaysFact, Fact, StepFact
 from engine.redis_access import Client, open_redis
 from engine.repository import Archive, Cache, DeadLetter, Recorded
@@ -32,9 +32,13 @@ class Part(MockBatchStateRepository):
 
     away = False
     loses_answer = False
+    damaged = ""
+    """A batch of which a key is damaged."""
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         self.check()
+        if self.damaged in {fact.batch_id for fact in facts} - {""}:
+            raise CorruptDocument(f"{self.name} cannot read {self.damaged}")
         recorded = await super().record(facts)
         if self.loses_answer:
             raise RepositoryUnavailable(f"{self.name} is gone after it did it")
@@ -291,6 +295,52 @@ async def test_an_emptied_redis_is_filled_again(pair: Pair, monkeypatch: Any) ->
     await pair.forget_live()
     assert await state_of(pair.both) == model(told)
     await pair.both._mender.mend()  # at once: it is known to have lost something
+    await pair.agree(told)
+
+
+async def test_a_key_that_is_damaged_keeps_nothing_else_from_being_recorded(pair: Pair) -> None:
+    told = [result("e1", f"b{number}") for number in range(4)]
+    pair.live.damaged = "b1"
+    assert all((await pair.both.record(told)).news)
+    await pair.mend()
+    assert [one.batch_id for one in await pair.live.summaries()] == ["b0", "b2", "b3"]
+    assert await state_of(pair.both) == model(told)
+    pair.live.damaged = ""
+    await pair.mend()
+    await pair.agree(told)
+
+
+async def test_a_redis_that_is_emptied_while_it_is_mended_is_mended_anew(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [result("e1", f"b{number}") for number in range(4)]
+    await pair.archive.record(told)
+    bring_back = pair.live.record
+    left = 2
+
+    async def record(facts: Sequence[Fact]) -> Recorded:
+        nonlocal left
+        left -= 1
+        recorded = await bring_back(facts)
+        if left == 0:
+            await pair.forget_live()
+        return recorded
+
+    monkeypatch.setattr(pair.live, "record", record)
+    with pytest.raises(RepositoryUnavailable, match="begins anew"):
+        await pair.both.mend()
+    await pair.both.mend()
+    await pair.agree(told)
+
+
+async def test_in_an_emptied_redis_no_mark_is_believed(pair: Pair) -> None:
+    told = [result("e1"), result("e2")]
+    await pair.both.record(told[:1])
+    await pair.mend()
+    await pair.both.record(told[1:])
+    await pair.forget_live()
+    await pair.both._ledger.chain({"b": (0, 2)})  # by a worker that had written before that
+    await pair.both.mend()
     await pair.agree(told)
 
 

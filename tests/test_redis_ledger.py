@@ -80,9 +80,10 @@ async def test_what_was_noted_is_summed_up(ledger: RedisLedger) -> None:
 
 
 async def test_an_emptied_server_is_known_by_its_verified_version(ledger: RedisLedger) -> None:
-    assert await ledger.verified() == 0
-    await ledger.set_verified(7)
-    assert await ledger.verified() == 7
+    assert await ledger.verified() is None
+    for version in (0, 7):
+        await ledger.set_verified(version)
+        assert await ledger.verified() == version
 
 
 async def test_only_what_the_archive_lacks_does_not_expire(ledger: RedisLedger) -> None:
@@ -115,6 +116,9 @@ async def test_one_of_several_leads_until_it_is_gone(ledger: RedisLedger) -> Non
     assert [await ledger.lead(), await other.lead(), await ledger.lead()] == [True, False, True]
     await ledger._client.delete("bcs:tui:mender")  # as if it had expired
     assert [await other.lead(), await ledger.lead()] == [True, False]
+    assert [await other.still_leads(), await ledger.still_leads()] == [True, False]
+    await ledger._client.flushall()
+    assert not await other.still_leads()
 
 
 async def test_a_server_that_is_gone_is_unavailable(server: PrivateRedis) -> None:

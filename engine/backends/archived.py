@@ -22,7 +22,12 @@ from engine.backends.redis import RedisBatchStateRepository
 from engine.backends.redis_batch import UNVERIFIED
 from engine.backends.redis_ledger import RedisLedger
 from engine.clock import Clock
-from engine.errors import NotFound, RepositoryConflict, RepositoryUnavailable
+from engine.errors import (
+    CorruptDocument,
+    NotFound,
+    RepositoryConflict,
+    RepositoryUnavailable,
+)
 from engine.models import BatchRecord, EssayState, Fact, StepFact
 from engine.repository import (
     Archive,
@@ -163,7 +168,8 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             await self._ledger.chain(recorded.versions)
         except RepositoryUnavailable as error:
             self._live_part.lost(error)
-        except RepositoryConflict as error:
+        except (RepositoryConflict, CorruptDocument) as error:
+            # What stands in Redis must not keep anything from being recorded.
             _log.warning("Redis has to be mended: %s", error)
 
     async def _record_provisionally(self, facts: Sequence[Fact]) -> Recorded:

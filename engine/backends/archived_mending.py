@@ -12,7 +12,14 @@ import msgspec
 
 from engine.backends.redis_ledger import RedisLedger, Unarchived
 from engine.clock import Clock
-from engine.errors import NotPermitted, RepositoryConflict, RepositoryUnavailable
+from engine.errors import (
+    CorruptDocument,
+    NotPermitted,
+    RepositoryConflict,
+    RepositoryError,
+    RepositoryUnavailable,
+    SettingsError,
+)
 from engine.repository import Archive, Cache, DeadLetter
 from engine.retelling import retell
 
@@ -107,8 +114,9 @@ class Mender:
         self._clock = clock
         self._ttl_seconds = ttl_seconds
         self._verified = 0
-        self._is_catching_up = False
+        self._is_catching_up = self._is_emptied = False
         self._suspects: Mapping[str, int] = {}
+        self._resisting: dict[str, int] = {}
         self._letters = 0
 
     def start(self) -> None:
@@ -127,7 +135,7 @@ class Mender:
         while True:
             try:
                 await self.mend()
-            except (RepositoryUnavailable, RepositoryConflict) as error:
+            except (RepositoryError, SettingsError) as error:
                 _log.info("mending goes on later: %s", error)
             async with self._looked:
                 self._looked.notify_all()
@@ -159,6 +167,8 @@ class Mender:
         await self._archive_letters(anew=bool(was_away))
         while await self._verify_page():
             pass
+        for batch_id, version in list(self._resisting.items()):
+            await self._bring_back(batch_id, version)
 
     async def count_backlog(self) -> None:
         """Ask how many chunks wait for the archive."""
@@ -204,12 +214,18 @@ class Mender:
 
         What was recorded a moment ago may be on its way to Redis. So a batch is brought back
         only if it lacked the same at the look before, or while Redis, which was found emptied
-        or set back (it has verified less than it had), catches up.
+        or set back (it has verified less than it had), catches up. In an emptied Redis no mark
+        is believed: it may be about what was there before.
         """
-        verified = await self._ledger.verified()
-        self._is_catching_up |= verified < max(self._verified, 1)
+        found = await self._ledger.verified()
+        verified = found or 0
+        self._is_emptied |= found is None
+        self._is_catching_up |= self._is_emptied or verified < self._verified
         changed = await self._changed_since(verified)
-        marks = await self._ledger.marks([batch_id for batch_id, _ in changed], shorten=True)
+        names = [batch_id for batch_id, _ in changed]
+        marks = await self._ledger.marks(names, shorten=True)
+        if self._is_emptied:
+            marks = dict.fromkeys(marks, -1)
         lacking = {name: version for name, version in changed if marks[name] < version}
         stale = [
             name
@@ -220,16 +236,35 @@ class Mender:
             await self._bring_back(batch_id, lacking.pop(batch_id))
         self._suspects = lacking
         reached = min(lacking.values(), default=changed[-1][1] + 1 if changed else 0) - 1
-        if reached > verified:
-            await self._ledger.set_verified(reached)
+        if reached > verified or found is None:
+            await self._ledger.set_verified(max(reached, verified))
+            await self._check_lead()
         self._verified = max(reached, verified)
         more = len(changed) >= PAGE and not lacking
         self._is_catching_up &= more
+        self._is_emptied &= more
         return more
 
     async def _bring_back(self, batch_id: str, version: int) -> None:
-        """Merge into Redis what the archive knows of a batch."""
+        """Merge into Redis what the archive knows of a batch; one that resists is tried again."""
         self._live.distrust()
-        async for page in retell(self._archive, batch_id):
-            await self._live.record(page)
+        try:
+            async for page in retell(self._archive, batch_id):
+                await self._live.record(page)
+                await self._check_lead()
+        except (CorruptDocument, RepositoryConflict) as error:
+            _log.warning("batch %r cannot be mended yet: %s", batch_id, error)
+            self._resisting[batch_id] = version
+            return
         await self._ledger.mark({batch_id: version})
+        self._resisting.pop(batch_id, None)
+
+    async def _check_lead(self) -> None:
+        """Make sure that what was brought back is still there.
+
+        Raises:
+            RepositoryUnavailable: Redis was emptied meanwhile, or another process mends.
+        """
+        if not await self._ledger.still_leads():
+            self._is_emptied = True
+            raise RepositoryUnavailable("Redis was emptied while it was mended; that begins anew")

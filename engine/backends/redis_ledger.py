@@ -145,10 +145,11 @@ class RedisLedger:
                 pipeline.expire(key, self._ttl_seconds, nx=True)  # it may have been evicted
             await pipeline.execute()
 
-    async def verified(self) -> int:
-        """Return the version up to which all batches were looked at; 0 in an emptied Redis."""
+    async def verified(self) -> int | None:
+        """Return the version up to which all batches were looked at; `None` if Redis is empty."""
         with explained(self._url):
-            return int(await self._client.get(VERIFIED_KEY) or 0)
+            version = await self._client.get(VERIFIED_KEY)
+            return None if version is None else int(version)
 
     async def set_verified(self, version: int) -> None:
         """Note the version up to which all batches have been looked at."""
@@ -160,6 +161,14 @@ class RedisLedger:
         with explained(self._url):
             if await self._client.set(_LEADER_KEY, self._token, nx=True, ex=LEAD_SECONDS):
                 return True
+            if await self._client.get(_LEADER_KEY) != self._token:
+                return False
+            await self._client.expire(_LEADER_KEY, LEAD_SECONDS)
+            return True
+
+    async def still_leads(self) -> bool:
+        """Claim it for some more seconds; not if Redis has forgotten that it was us."""
+        with explained(self._url):
             if await self._client.get(_LEADER_KEY) != self._token:
                 return False
             await self._client.expire(_LEADER_KEY, LEAD_SECONDS)
