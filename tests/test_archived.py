@@ -19,6 +19,7 @@ import engine.backends.archived_mending as mending
 from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.redis_ledger import RedisLedger
+from engine.backends.redis_owed import Owed
 from engine.clock import ManualClock
 from engine.errors import CorruptDocument, NotFound, RepositoryUnavailable
 from engine.models import COMPLETED, EssaysFact, Fact, StepFact
@@ -249,6 +250,28 @@ async def test_what_waits_survives_the_process_that_recorded_it(pair: Pair) -> N
     await pair.client.delete("bcs:tui:mender")
     await pair.mend()
     await pair.agree(told)
+
+
+async def test_what_waits_survives_a_redis_that_drops_it(pair: Pair) -> None:
+    told = [tied("e1"), result("e1")]
+    pair.archive.away = True
+    await pair.both.record(told)
+    await pair.client.delete("bcs:tui:unarchived")
+    pair.archive.away = False
+    await pair.mend()
+    await pair.agree(told)
+    assert not pair.both.is_provisional
+
+
+async def test_what_is_lost_is_never_said_to_be_recorded(pair: Pair) -> None:
+    pair.both._ledger.owed = Owed(most_bytes=0)
+    pair.archive.away = True
+    await pair.both.record([result("e1")])
+    await pair.client.delete("bcs:tui:unarchived")
+    pair.archive.away = False
+    await pair.mend()
+    assert pair.both.is_provisional, "so that nobody acknowledges it"
+    assert any("dropped 1 chunks" in notice for notice in pair.both.notices)
 
 
 async def test_before_everything_is_archived_nothing_is_settled(pair: Pair) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from properties.test_repository_model import START, facts
 
 from engine.backends.redis_ledger import UNARCHIVED_KEY, VERIFIED_KEY, RedisLedger, pack, unpack
+from engine.backends.redis_owed import Owed
 from engine.errors import RepositoryUnavailable
 from engine.models import COMPLETED, Fact, StepFact
 from engine.redis_access import open_redis
@@ -106,9 +107,50 @@ async def test_facts_wait_for_the_archive_in_order_until_it_has_them(ledger: Red
     first, *rest = await ledger.unarchived()
     assert [first.facts(), *(one.facts() for one in rest)] == chunks
     assert [one.facts() for one in await ledger.unarchived(limit=1)] == chunks[:1]
-    await ledger.forget_unarchived([first.id])
+    await ledger.forget_unarchived([first])
     assert [one.facts() for one in await ledger.unarchived()] == chunks[1:]
     await ledger.forget_unarchived([])
+
+
+async def test_what_redis_drops_is_kept_anew(ledger: RedisLedger) -> None:
+    """It was emptied, set back to an older state, or has evicted the key."""
+    await ledger.keep_unarchived(SOME[:1])
+    older = await ledger._client.dump(UNARCHIVED_KEY)
+    await ledger.keep_unarchived(SOME[1:2])
+    await ledger._client.restore(UNARCHIVED_KEY, 0, older, replace=True)
+    await ledger.keep_dropped()
+    assert [one.facts() for one in await ledger.unarchived()] == [SOME[:1], SOME[1:2]]
+    await ledger._client.delete(UNARCHIVED_KEY)
+    await ledger.keep_unarchived(SOME[2:])
+    await ledger.keep_dropped()
+    waiting = await ledger.unarchived()
+    assert [one.facts() for one in waiting] == [SOME[2:], SOME[:1], SOME[1:2]]
+    await ledger.forget_unarchived(waiting)
+    await ledger.keep_dropped()
+    assert (len(ledger.owed), ledger.owed.lost, await ledger.count_unarchived()) == (0, 0, 0)
+
+
+async def test_what_others_have_archived_is_not_kept_anew(ledger: RedisLedger) -> None:
+    other = RedisLedger(ledger._client, "", "index:{}".format, 100)
+    for fact in SOME:
+        await ledger.keep_unarchived([fact])
+    first, *_ = await other.unarchived()
+    await other.forget_unarchived([first])
+    await ledger.keep_dropped()
+    assert len(ledger.owed) == len(SOME) - 1
+    await other.forget_unarchived(await other.unarchived())
+    await ledger.keep_dropped()
+    assert (len(ledger.owed), ledger.owed.lost, await ledger.count_unarchived()) == (0, 0, 0)
+
+
+async def test_of_more_than_is_remembered_the_loss_is_known(ledger: RedisLedger) -> None:
+    ledger.owed = Owed(most_bytes=2 * len(pack(SOME[:1])))
+    for fact in SOME:
+        await ledger.keep_unarchived([fact])
+    await ledger._client.delete(UNARCHIVED_KEY)
+    await ledger.keep_dropped()
+    assert ledger.owed.lost == 1
+    assert [one.facts() for one in await ledger.unarchived()] == [[fact] for fact in SOME[1:]]
 
 
 async def test_one_of_several_leads_until_it_is_gone(ledger: RedisLedger) -> None:

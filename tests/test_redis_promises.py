@@ -14,7 +14,12 @@ from engine.backends.redis import RedisBatchStateRepository
         ({"appendonly": "yes"}, True, []),
         ({}, False, []),
         ({}, True, ["appendonly no"]),
-        ({"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}, False, ["allkeys-lru"]),
+        ({"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}, False, ["volatile-lru or"]),
+        (
+            {"maxmemory": "100mb", "maxmemory-policy": "volatile-lru"},
+            False,
+            ["(maxmemory-policy v"],
+        ),
         ({"maxmemory-policy": "allkeys-lru"}, False, []),  # there is no limit to reach
     ],
 )

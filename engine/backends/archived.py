@@ -347,8 +347,9 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     @property
     def is_provisional(self) -> bool:
-        """Whether the archive is away, or something waits for it."""
-        return bool(self._archive_part.trouble or self._mender.backlog)
+        """Whether the archive is away, or something waits for it, or never came to it."""
+        owed = self._ledger.owed
+        return bool(self._archive_part.trouble or self._mender.backlog or owed or owed.lost)
 
     @property
     def notices(self) -> list[str]:
@@ -360,6 +361,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             notices.append(f"recording to PostgreSQL only: {self._live_part.trouble}")
         if self._mender.backlog:
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
+        if lost := self._ledger.owed.lost:
+            notices.append(
+                f"Redis has dropped {lost} chunks that waited for PostgreSQL: end this process and "
+                "start it again; a stream or file then brings them again, a channel cannot"
+            )
         return notices
 
     @property

@@ -171,7 +171,8 @@ class Mender:
             await self._bring_back(batch_id, version)
 
     async def count_backlog(self) -> None:
-        """Ask how many chunks wait for the archive."""
+        """Ask how many chunks wait for the archive; those that Redis dropped wait anew."""
+        await self._ledger.keep_dropped()
         self.backlog = await self._ledger.count_unarchived()
 
     async def _changed_since(self, version: int, limit: int = PAGE) -> list[tuple[str, int]]:
@@ -186,7 +187,7 @@ class Mender:
                 await self._archive.record(one.facts())
             except msgspec.MsgspecError as error:
                 await self._archive.record_dead_letters([self._unreadable(one, error)])
-            await self._ledger.forget_unarchived([one.id])
+            await self._ledger.forget_unarchived([one])
 
     def _unreadable(self, one: Unarchived, error: Exception) -> DeadLetter:
         return DeadLetter(

@@ -7,17 +7,26 @@ not have yet.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from engine.backends.redis_owed import Owed
 from engine.models import BatchFact, EssaysFact, Fact, PhaseFact, RegistrationFact, StepFact
 from engine.redis_access import Client, explained
 
+_log = logging.getLogger(__name__)
+
 VERIFIED_KEY: Final = "bcs:tui:verified"
 UNARCHIVED_KEY: Final = "bcs:tui:unarchived"
+_ARCHIVED_KEY: Final = "bcs:tui:archived"
+"""Names of what was let go there since the archive has it; what else is missing was dropped."""
+
+_ARCHIVED_SECONDS: Final = 3600
+_ASKED_AT_ONCE: Final = 500
 _LEADER_KEY: Final = "bcs:tui:mender"
 LEAD_SECONDS: Final = 10
 """After so long without a word of the process that mends, another one does."""
@@ -29,6 +38,7 @@ _LINK_PREFIX: Final = b"archived:"
 """Beside it, by a version that the archive had: the one after it, which Redis has as well."""
 
 _FACTS_FIELD: Final = b"facts"
+_NAME_FIELD: Final = b"name"
 _KINDS: Final = (StepFact, EssaysFact, RegistrationFact, PhaseFact, BatchFact)
 _NUMBER_OF: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -37,9 +47,13 @@ _decoders: Final = [msgspec.msgpack.Decoder(kind) for kind in _KINDS]
 
 
 class Unarchived(NamedTuple):
-    """Facts that the archive does not have yet, and the id they are kept under."""
+    """Facts that the archive does not have yet: the id they are kept under, and their name.
+
+    Ids begin anew in a stream that was dropped and made again; names do not.
+    """
 
     id: bytes
+    name: bytes
     packed: bytes
 
     def facts(self) -> list[Fact]:
@@ -87,6 +101,7 @@ class RedisLedger:
         self._index_key = index_key
         self._ttl_seconds = ttl_seconds
         self._token = secrets.token_bytes(16)
+        self.owed = Owed()
 
     async def marks(self, batch_ids: Sequence[str], *, shorten: bool = False) -> dict[str, int]:
         """Return up to which version of the archive Redis has each batch; 0 if it has gaps.
@@ -176,25 +191,80 @@ class RedisLedger:
 
     async def keep_unarchived(self, facts: Sequence[Fact]) -> None:
         """Keep facts until the archive has them, also if this process ends."""
+        await self._keep(pack(facts))
+
+    async def _keep(self, packed: bytes) -> None:
+        name = self.owed.new_name()
+        fields: Any = {_FACTS_FIELD: packed, _NAME_FIELD: name}
         with explained(self._url):
-            await self._client.xadd(UNARCHIVED_KEY, {_FACTS_FIELD: pack(facts)})
+            entry_id: Any = await self._client.xadd(UNARCHIVED_KEY, fields)
+        self.owed.add(name, entry_id, packed)
+
+    async def keep_dropped(self) -> None:
+        """Keep anew what Redis has dropped of that which this process has kept there."""
+        # Redis loses all of it, or the newest: between two that are there none is missing.
+        if not await self._absent(self.owed.ends):
+            return
+        names = self.owed.names
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            absent = await self._absent(names[start : start + _ASKED_AT_ONCE])
+            if not absent:
+                continue
+            with explained(self._url):
+                archived = await self._client.smismember(_ARCHIVED_KEY, absent)
+            for name, is_there in zip(absent, archived, strict=True):
+                if not is_there:
+                    await self._keep_anew(name)
+            self.owed.settle(absent)
+
+    async def _keep_anew(self, name: bytes) -> None:
+        packed = self.owed[name].packed
+        if packed is None:
+            self.owed.lose(name)
+            return
+        _log.warning("Redis has dropped what waits for the archive; it is kept there anew")
+        await self._keep(packed)
+        self.owed.settle([name])
+
+    async def _absent(self, names: Sequence[bytes]) -> list[bytes]:
+        """Return which of the facts that are owed do not wait any more."""
+        if not names:
+            return []
+        with explained(self._url):
+            pipeline = self._client.pipeline(transaction=False)
+            for name in names:
+                entry_id: Any = self.owed[name].entry_id
+                pipeline.xrange(UNARCHIVED_KEY, entry_id, entry_id)
+            replies: list[Any] = await pipeline.execute()
+        return [
+            name
+            for name, found in zip(names, replies, strict=True)
+            if not found or found[0][1].get(_NAME_FIELD) != name
+        ]
 
     async def unarchived(self, limit: int = 100) -> list[Unarchived]:
         """Return the oldest facts that the archive does not have yet."""
         with explained(self._url):
             entries: Any = await self._client.xrange(UNARCHIVED_KEY, count=limit)
-        return [Unarchived(entry_id, fields.get(_FACTS_FIELD, b"")) for entry_id, fields in entries]
+        return [
+            Unarchived(entry_id, fields.get(_NAME_FIELD, entry_id), fields.get(_FACTS_FIELD, b""))
+            for entry_id, fields in entries
+        ]
 
     async def count_unarchived(self) -> int:
         """Return how many chunks wait for the archive."""
         with explained(self._url):
             return int(await self._client.xlen(UNARCHIVED_KEY))
 
-    async def forget_unarchived(self, ids: Sequence[bytes]) -> None:
-        """Let chunks go that the archive has now."""
-        if ids:
+    async def forget_unarchived(self, archived: Sequence[Unarchived]) -> None:
+        """Let chunks go that the archive has now, and say so to those who kept them."""
+        if archived:
+            names = [one.name for one in archived]
             with explained(self._url):
-                await self._client.xdel(UNARCHIVED_KEY, *ids)
+                await self._client.sadd(_ARCHIVED_KEY, *names)
+                await self._client.expire(_ARCHIVED_KEY, _ARCHIVED_SECONDS)
+                await self._client.xdel(UNARCHIVED_KEY, *(one.id for one in archived))
+            self.owed.settle(names)
 
 
 def _follow_links(fields: Mapping[bytes, bytes]) -> tuple[int, list[bytes], bool]:

@@ -31,7 +31,12 @@ def _eviction(memory: Mapping[str, Any]) -> list[str]:
     policy = memory.get("maxmemory_policy", "noeviction")
     if not memory.get("maxmemory") or policy == "noeviction":
         return []
-    return [f"Redis drops keys when its memory is full (maxmemory-policy {policy})"]
+    if not policy.startswith("allkeys-"):  # streams and what waits for an archive never expire
+        return [f"Redis drops keys when its memory is full (maxmemory-policy {policy})"]
+    return [
+        f"Redis drops any key when its memory is full (maxmemory-policy {policy}), also streams "
+        "and what waits for PostgreSQL; set volatile-lru or noeviction"
+    ]
 
 
 def _durability(persistence: Mapping[str, Any]) -> list[str]:
