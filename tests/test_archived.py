@@ -377,6 +377,33 @@ async def test_a_redis_that_was_set_back_is_not_believed(pair: Pair) -> None:
     assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
 
 
+async def test_what_the_archive_is_known_to_have_is_not_believed_to_be_missing(pair: Pair) -> None:
+    await pair.both.record([tied("e1"), result("e1")])
+    await pair.archive.record([result("e2")])  # by somebody who cannot reach Redis
+    fresh = pair.another()
+    assert (await fresh.batch_record("b")).counts == {"nlp": [1, 0]}, "nobody can know yet"
+    await pair.both.mend()  # it is seen, but may still be on its way
+    await fresh._look_behind()
+    assert (await fresh.batch_record("b")).counts == {"nlp": [2, 0]}
+
+
+async def test_what_is_read_while_it_is_mended_is_not_called_whole(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.archive.record([result("e1"), result("e2")])
+    await pair.live.record([result("e1")])
+    summaries = pair.live.summaries
+
+    async def read(*arguments: Any, **named: Any) -> Any:
+        records = await summaries(*arguments, **named)
+        await pair.live.record([result("e2")])
+        await pair.both._ledger.mark({"b": 1})
+        return records
+
+    monkeypatch.setattr(pair.live, "summaries", read)
+    assert (await pair.both.batch_record("b")).counts == {"nlp": [2, 0]}
+
+
 async def test_both_away_is_unavailable_and_says_both(pair: Pair) -> None:
     pair.live.away = pair.archive.away = True
     for _ in range(2):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Self
@@ -85,8 +85,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             self._live_part,
             self._archive_part,
             self._mender.count_backlog,
+            self._learn,
             ttl_seconds,
         )
+        self._ttl_seconds = ttl_seconds
         self._newest_marks: dict[str, int] = {}
         self._merges: dict[str, tuple[BatchRecord, BatchRecord, BatchRecord]] = {}
         self._archiving, self._following = asyncio.Lock(), asyncio.Lock()
@@ -129,6 +131,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             store.client, redis_url, lambda name: store.keys.of(name).index, ttl_seconds
         )
         both = cls(live, ledger, archive, clock, ttl_seconds=ttl_seconds, read_only=read_only)
+        try:
+            await both._look_behind()
+        except BaseException:
+            await both.aclose()
+            raise
         if not read_only:
             both.start_mending()
         return both
@@ -208,11 +215,12 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         self, batch_ids: Sequence[str] | None = None, *, after: str = "", limit: int = 1000
     ) -> list[BatchRecord]:
         """Return batches in the order of their ids."""
+        marks = await self._marks(batch_ids or ())
         live = await self._live_part.ask(
             lambda: self._live.summaries(batch_ids, after=after, limit=limit)
         )
         records = {record.batch_id: record for record in live or ()}
-        whole = await self._whole(records.values()) if live else set()
+        whole = await self._whole(records.values(), marks) if marks else set()
         if batch_ids is not None and whole >= {name for name in batch_ids if name > after}:
             return [records[name] for name in sorted(whole)][:limit]
         archived = await self._archive_part.ask(
@@ -242,18 +250,39 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             record.doubt = record.doubt or "the archive is away: what expired in Redis is missing"
         return live
 
-    async def _whole(self, records: Iterable[BatchRecord]) -> set[str]:
+    async def _marks(self, batch_ids: Sequence[str]) -> dict[str, int]:
+        """Return the marks of batches that are not older than what is known to be the newest."""
+        marks = await self._live_part.ask(lambda: self._ledger.marks(batch_ids)) or {}
+        return {
+            name: mark
+            for name, mark in marks.items()
+            if 0 < mark >= self._newest_marks.get(name, 0)
+        }
+
+    async def _whole(self, records: Iterable[BatchRecord], before: Mapping[str, int]) -> set[str]:
         """Return those batches of which Redis has everything that the archive has.
 
-        A mark that is older than one seen before tells of a Redis that lost something.
+        A mark that is older than one seen before tells of a Redis that lost something. What was
+        read between two marks is whole if it was so before, and nothing was lost meanwhile.
         """
-        in_sync = [record.batch_id for record in records if not record.doubt]
-        marks = await self._live_part.ask(lambda: self._ledger.marks(in_sync)) or {}
-        whole = {
-            name for name, mark in marks.items() if 0 < mark >= self._newest_marks.get(name, 0)
-        }
-        self._newest_marks.update((name, marks[name]) for name in whole)
-        return whole
+        in_sync = [one.batch_id for one in records if not one.doubt and one.batch_id in before]
+        whole = await self._marks(in_sync)
+        self._newest_marks.update(whole)
+        return {name for name, mark in whole.items() if mark >= before[name]}
+
+    def _learn(self, versions: Iterable[tuple[str, int]]) -> None:
+        """Believe no mark that is older than what the archive has."""
+        for name, version in versions:
+            self._newest_marks[name] = max(version, self._newest_marks.get(name, 0))
+
+    async def _look_behind(self) -> None:
+        """Find out what Redis may lack: what has changed, and what waits for the archive."""
+        await self._mender.count_backlog()
+        version = await self._ledger.verified()
+        while version is not None:  # in an emptied Redis nothing has a mark
+            changed = await self._archive.changed_since(version, within_seconds=self._ttl_seconds)
+            self._learn(changed)
+            version = changed[-1][1] if changed else None
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

@@ -33,9 +33,11 @@ class Watch:
         live_part: Part,
         archive_part: Part,
         count_backlog: Callable[[], Awaitable[None]],
+        learn: Callable[[list[tuple[str, int]]], None],
         ttl_seconds: float,
     ) -> None:
         self._count_backlog = count_backlog
+        self._learn = learn
         self._live, self._archive = live, archive
         self._live_part, self._archive_part = live_part, archive_part
         self._ttl_seconds = ttl_seconds
@@ -89,6 +91,7 @@ class Watch:
             except RepositoryUnavailable:
                 await asyncio.sleep(ASK_SECONDS)
                 continue
+            self._learn(changed)
             if changed:
                 version = changed[-1][1]
             # At first whoever watches is reading everything anyway.

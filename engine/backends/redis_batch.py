@@ -99,6 +99,7 @@ class Index(msgspec.Struct, frozen=True):
     chain: str
     born: str
     verified: bool
+    expected: int | None
 
     def doubt(self, summary: bytes | None, now: int) -> str:
         """Return why the counts cannot be trusted; empty if they can."""
@@ -130,6 +131,7 @@ def decode_index(fields: Mapping[bytes, bytes]) -> Index:
         fields.get(b"chain", b"").decode(),
         fields.get(b"born", b"").decode(),
         fields.get(b"ok") == b"1",
+        int(fields[b"x"]) if b"x" in fields else None,
     )
 
 

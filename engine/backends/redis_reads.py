@@ -64,6 +64,10 @@ async def read_records(
                 record = decode_batch(batch_id, raw)
             except Unreadable:
                 doubt = "its own record cannot be read"
+        elif index.summary is not None:
+            doubt = doubt or "its own record is gone"
+        if record.expected is None:
+            record.expected = index.expected  # the record was dropped, and made anew since
         record.seen, record.counts = index.seen, index.counts
         if doubt == UNVERIFIED and batch_id not in own:
             doubt = "others have written essays of it"

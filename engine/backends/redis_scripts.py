@@ -55,6 +55,10 @@ local function chain(token)
   elseif stored ~= sum then
     redis.call('HSET', KEYS[2], 'chain', token, 'born', '', 'ok', '0')
   end
+  if sum ~= false and ARGV[4] == '\0absent' and redis.call('EXISTS', KEYS[3]) == 0 then
+    -- The record of the batch was dropped: only an archive still has all of it.
+    redis.call('HSET', KEYS[2], 'archived', '-1')
+  end
 end
 """
 

@@ -33,8 +33,8 @@ class Watching:
             fields = await pipe.hgetall(names.index)
             if int(fields.get(b"e", 0)) != await pipe.hlen(names.essays):
                 return [b"lost"]
-            found = await pipe.get(names.batch)
-            if found != write.before and (write.after is not None or found is None):
+            found_batch = await pipe.get(names.batch)
+            if found_batch != write.before and (write.after is not None or found_batch is None):
                 return [b"batch"]
             if keys:
                 stored = await pipe.mget(keys)
@@ -46,6 +46,8 @@ class Watching:
                 if new and await pipe.exists(*new):
                     return [b"type"]
             state = await self._state(pipe, names.summary, fields, token)
+            if found_batch is None and b"sum" in fields:
+                state[b"archived"] = b"-1"
             seconds, micros = await pipe.time()
             now = int(seconds) * 1000 + int(micros) // 1000
             pipe.multi()

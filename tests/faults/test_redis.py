@@ -332,6 +332,24 @@ async def test_a_garbage_document_is_shown_and_kept(client: Redis, tmp_path: Pat
     await check_documents(client, {("e1", "nlp"), ("e2", "nlp"), ("e2", "later")})
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_total_survives_the_record_of_its_batch(client: Redis, scripts: bool) -> None:
+    """R09: of a batch, only the key with its total was evicted."""
+    server = shared_redis()
+    url = server.url if scripts else url_for(server, "noscript", NOSCRIPT_RULES)
+    async with aclosing(await opened(url)) as repository:
+        await repository.record([RegistrationFact("b1", 9, ("e1",), NOW), fact("e1")])
+        await client.hset("bcs:batch_index:b1", "archived", "7")
+        await client.delete("bcs:tui:batch:b1")
+        record = await repository.batch_record("b1")
+        assert (record.total, record.doubt) == (9, "its own record is gone")
+        await repository.record([fact("e2")])
+        record = await repository.batch_record("b1")
+        assert (record.total, record.seen, record.doubt) == (9, 2, "")
+        # An archive must not believe that everything is there.
+        assert await client.hget("bcs:batch_index:b1", "archived") == b"-1"
+
+
 async def test_documents_that_expire_under_way(client: Redis) -> None:
     """R26: between reading and writing."""
     async with aclosing(await opened(shared_redis().url)) as repository:
