@@ -388,6 +388,8 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             notices.append(f"provisional, not archived: {self._archive_part.trouble}")
         if self._live_part.trouble:
             notices.append(f"recording to PostgreSQL only: {self._live_part.trouble}")
+        elif self._mender.is_redis_behind:
+            notices.append("Redis was emptied or set back: PostgreSQL answers until it is mended")
         if self._mender.backlog:
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
         if lost := self._ledger.owed.lost:

@@ -107,6 +107,9 @@ class Mender:
         ttl_seconds: float,
     ) -> None:
         self.backlog = 0
+        self.is_redis_behind = False
+        """Whether Redis was emptied or set back, and has not been brought up to date yet."""
+        self._seen = -1
         self._task: asyncio.Task[None] | None = None
         self._looked = asyncio.Condition()
         self._live, self._ledger, self._archive = live, ledger, archive
@@ -171,9 +174,12 @@ class Mender:
             await self._bring_back(batch_id, version)
 
     async def count_backlog(self) -> None:
-        """Ask how many chunks wait for the archive; those that Redis dropped wait anew."""
+        """Ask how many chunks wait for the archive, and whether Redis has lost anything."""
         await self._ledger.keep_dropped()
         self.backlog = await self._ledger.count_unarchived()
+        verified = await self._ledger.verified()
+        self._seen = max(self._seen, -1 if verified is None else verified)
+        self.is_redis_behind = (-1 if verified is None else verified) < self._seen
 
     async def _changed_since(self, version: int, limit: int = PAGE) -> list[tuple[str, int]]:
         return await self._archive.changed_since(
