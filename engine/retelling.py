@@ -70,7 +70,7 @@ def _of_essay(record: BatchRecord, essay: EssayState) -> Iterator[Fact]:
     results = essay.steps.values()
     yield from results
     if all(fact.time != essay.created_at for fact in results):
-        if (
+        if not results or (
             record.first_at
             and record.last_at
             and (record.first_at <= essay.created_at <= record.last_at)

@@ -389,7 +389,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         if self._live_part.trouble:
             notices.append(f"recording to PostgreSQL only: {self._live_part.trouble}")
         elif self._mender.is_redis_behind:
-            notices.append("Redis was emptied or set back: PostgreSQL answers until it is mended")
+            notices.append("Redis has lost what it had: PostgreSQL answers until it is mended")
         if self._mender.backlog:
             notices.append(f"{self._mender.backlog} chunks wait in Redis for PostgreSQL")
         if lost := self._ledger.owed.lost:

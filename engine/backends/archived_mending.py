@@ -108,7 +108,7 @@ class Mender:
     ) -> None:
         self.backlog = 0
         self.is_redis_behind = False
-        """Whether Redis was emptied or set back, and has not been brought up to date yet."""
+        """Whether Redis has lost what it had, and has not been brought up to date yet."""
         self._seen = -1
         self._task: asyncio.Task[None] | None = None
         self._looked = asyncio.Condition()
@@ -118,6 +118,8 @@ class Mender:
         self._ttl_seconds = ttl_seconds
         self._verified = 0
         self._is_catching_up = self._is_emptied = False
+        self._is_evicting = self._has_evicted = False
+        self._evicted: int | None = None
         self._suspects: Mapping[str, int] = {}
         self._resisting: dict[str, int] = {}
         self._letters = 0
@@ -168,6 +170,7 @@ class Mender:
             await self._archive_waiting(waiting)
         await self.count_backlog()
         await self._archive_letters(anew=bool(was_away))
+        await self._look_for_evictions()
         while await self._verify_page():
             pass
         for batch_id, version in list(self._resisting.items()):
@@ -216,6 +219,17 @@ class Mender:
             await self._archive.record_dead_letters(letters)
             self._letters += len(letters)
 
+    async def _look_for_evictions(self) -> None:
+        """Look at all batches again when the server has stopped to evict keys, and not before."""
+        evicted = await self._ledger.evicted()
+        if self._evicted not in (None, evicted):
+            self._is_evicting = True
+        elif self._is_evicting:
+            self._is_evicting = False
+            self._has_evicted = True
+            await self._ledger.set_verified(0)
+        self._evicted = evicted
+
     async def _verify_page(self) -> bool:
         """Look whether Redis has what has changed in the archive; return if there may be more.
 
@@ -233,6 +247,10 @@ class Mender:
         marks = await self._ledger.marks(names, shorten=True)
         if self._is_emptied:
             marks = dict.fromkeys(marks, -1)
+        elif self._has_evicted and names:
+            for record in await self._live.summaries(names, limit=len(names)):
+                if record.doubt:
+                    marks[record.batch_id] = -1
         lacking = {name: version for name, version in changed if marks[name] < version}
         stale = [
             name
@@ -250,6 +268,7 @@ class Mender:
         more = len(changed) >= PAGE and not lacking
         self._is_catching_up &= more
         self._is_emptied &= more
+        self._has_evicted &= more
         return more
 
     async def _bring_back(self, batch_id: str, version: int) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import redis.exceptions as failures
+from redis.asyncio import Redis
 
 from engine.backends.redis_owed import Owed
 from engine.models import BatchFact, EssaysFact, Fact, PhaseFact, RegistrationFact, StepFact
@@ -171,6 +174,14 @@ class RedisLedger:
         with explained(self._url):
             await self._client.set(VERIFIED_KEY, version, ex=self._ttl_seconds)
 
+    async def evicted(self) -> int | None:
+        """Return how many keys the server has ever evicted; `None` where it cannot be known."""
+        if not isinstance(self._client, Redis):
+            return None
+        with explained(self._url), suppress(failures.NoPermissionError):
+            return int((await self._client.info("stats")).get("evicted_keys", 0))
+        return None
+
     async def lead(self) -> bool:
         """Claim, for some seconds, to be the one process that mends; tell whether it is us."""
         with explained(self._url):
@@ -205,24 +216,26 @@ class RedisLedger:
         # Redis loses all of it, or the newest: between two that are there none is missing.
         if not await self._absent(self.owed.ends):
             return
-        names = self.owed.names
+        names, dropped = self.owed.names, 0
         for start in range(0, len(names), _ASKED_AT_ONCE):
             absent = await self._absent(names[start : start + _ASKED_AT_ONCE])
             if not absent:
                 continue
             with explained(self._url):
                 archived = await self._client.smismember(_ARCHIVED_KEY, absent)
-            for name, is_there in zip(absent, archived, strict=True):
-                if not is_there:
-                    await self._keep_anew(name)
+            missing = [name for name, done in zip(absent, archived, strict=True) if not done]
+            for name in missing:
+                await self._keep_anew(name)
+            dropped += len(missing)
             self.owed.settle(absent)
+        if dropped:
+            _log.warning("Redis has dropped %d chunks that wait for the archive", dropped)
 
     async def _keep_anew(self, name: bytes) -> None:
         packed = self.owed[name].packed
         if packed is None:
             self.owed.lose(name)
             return
-        _log.warning("Redis has dropped what waits for the archive; it is kept there anew")
         await self._keep(packed)
         self.owed.settle([name])
 

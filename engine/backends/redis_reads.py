@@ -45,7 +45,7 @@ async def read_records(
     found = await _read_stored(store, batch_ids)
     blank = [
         batch_id
-        for batch_id, (index, _, raw, phases) in zip(batch_ids, found, strict=True)
+        for batch_id, (index, _, _, raw, phases) in zip(batch_ids, found, strict=True)
         if index.summary is None and raw is None and not phases and batch_id not in foreign
     ]
     gone = set(await without_keys(store, blank))
@@ -55,7 +55,7 @@ async def read_records(
         foreign,
     )
     records: list[BatchRecord] = []
-    for batch_id, (index, doubt, raw, phases) in zip(batch_ids, found, strict=True):
+    for batch_id, (index, doubt, lost, raw, phases) in zip(batch_ids, found, strict=True):
         if batch_id in gone:
             continue
         record = BatchRecord(batch_id)
@@ -64,15 +64,14 @@ async def read_records(
                 record = decode_batch(batch_id, raw)
             except Unreadable:
                 doubt = "its own record cannot be read"
-        elif index.summary is not None:
-            doubt = doubt or "its own record is gone"
         if record.expected is None:
             record.expected = index.expected  # the record was dropped, and made anew since
         record.seen, record.counts = index.seen, index.counts
+        record.doubt = lost
         if doubt == UNVERIFIED and batch_id not in own:
             doubt = "others have written essays of it"
         if doubt == UNVERIFIED:
-            record.doubt = doubt
+            record.doubt = lost or doubt
         elif doubt:
             if counts is not None and batch_id in counts and not anew:
                 unreadable = counts.recall(record)
@@ -89,12 +88,18 @@ async def read_records(
 
 async def _read_stored(
     store: Store, batch_ids: Sequence[str]
-) -> list[tuple[Index, str, bytes | None, dict[bytes, bytes]]]:
-    """Read index, then summary: if they agree, nobody else wrote between the two moments."""
+) -> list[tuple[Index, str, str, bytes | None, dict[bytes, bytes]]]:
+    """Read index, then summary: if they agree, nobody else wrote between the two moments.
+
+    Returns:
+        Of each batch: its index; why its counts may be wrong; what else of it was dropped; its
+        own record; and the services' phases.
+    """
     names = [store.keys.of(batch_id) for batch_id in batch_ids]
     commands: list[tuple[Any, ...]] = [("HGETALL", keys.index) for keys in names]
     for keys in names:
         commands += [("GET", keys.summary), ("GET", keys.batch), ("HGETALL", keys.phases)]
+        commands.append(("HLEN", keys.essays))
     if not store.clustered:
         commands.append(("TIME",))
     replies = await store.send(commands, tolerate=True)
@@ -104,12 +109,14 @@ async def _read_stored(
     found = []
     for number in range(len(names)):
         index = decode_index(_mapping(replies[number]))
-        place = len(names) + number * 3
-        summary, raw, phases = replies[place : place + 3]
+        place = len(names) + number * 4
+        summary, raw, phases, entries = replies[place : place + 4]
         doubt = index.doubt(summary if isinstance(summary, bytes) else None, now)
         if isinstance(raw, Exception):
             doubt, raw = "its own record is of another type", None
-        found.append((index, doubt, raw, _mapping(phases)))
+        is_whole = index.summary is None or (raw is not None and entries == index.entries)
+        lost = "" if is_whole else "some of its keys are gone"
+        found.append((index, doubt, lost, raw, _mapping(phases)))
     return found
 
 

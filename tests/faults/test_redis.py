@@ -28,6 +28,7 @@ from engine.backends.redis import RedisBatchStateRepository
 from engine.engine import Engine
 from engine.errors import CorruptDocument, RepositoryUnavailable
 from engine.models import COMPLETED, BatchRecord, EssaysFact, Fact, RegistrationFact, StepFact
+from engine.retelling import retell
 from engine.servers import PrivateRedis
 
 pytestmark = pytest.mark.slow
@@ -338,11 +339,13 @@ async def test_a_total_survives_the_record_of_its_batch(client: Redis, scripts: 
     server = shared_redis()
     url = server.url if scripts else url_for(server, "noscript", NOSCRIPT_RULES)
     async with aclosing(await opened(url)) as repository:
-        await repository.record([RegistrationFact("b1", 9, ("e1",), NOW), fact("e1")])
+        await repository.record([RegistrationFact("b1", 9, ("e1", "e2"), NOW), fact("e1")])
         await client.hset("bcs:batch_index:b1", "archived", "7")
         await client.delete("bcs:tui:batch:b1")
+        told = [one async for page in retell(repository, "b1") for one in page]
+        assert EssaysFact("b1", ("e2",), NOW) in told
         record = await repository.batch_record("b1")
-        assert (record.total, record.doubt) == (9, "its own record is gone")
+        assert (record.total, record.doubt) == (9, "some of its keys are gone")
         await repository.record([fact("e2")])
         record = await repository.batch_record("b1")
         assert (record.total, record.seen, record.doubt) == (9, 2, "")
