@@ -159,8 +159,12 @@ async def test_one_of_several_leads_until_it_is_gone(ledger: RedisLedger) -> Non
     await ledger._client.delete("bcs:tui:mender")  # as if it had expired
     assert [await other.lead(), await ledger.lead()] == [True, False]
     assert [await other.still_leads(), await ledger.still_leads()] == [True, False]
+    await ledger.resign()
+    assert [await ledger.lead(), await other.still_leads()] == [False, True]
+    await other.resign()
+    assert [await ledger.lead(), await other.lead()] == [True, False]
     await ledger._client.flushall()
-    assert not await other.still_leads()
+    assert not await ledger.still_leads()
 
 
 async def test_a_server_that_is_gone_is_unavailable(server: PrivateRedis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final, TypeVar
 
@@ -135,6 +136,9 @@ class Mender:
             # What is under way in a driver may end with an error of its own instead.
             task.cancel()
             await asyncio.wait([task], timeout=1.0)
+        if task is not None and not self._live_part.trouble:
+            with suppress(RepositoryError):
+                await self._ledger.resign()
 
     async def _keep_mending(self) -> None:
         while True:

@@ -31,7 +31,7 @@ _ARCHIVED_KEY: Final = "bcs:tui:archived"
 _ARCHIVED_SECONDS: Final = 3600
 _ASKED_AT_ONCE: Final = 500
 _LEADER_KEY: Final = "bcs:tui:mender"
-LEAD_SECONDS: Final = 10
+LEAD_SECONDS: Final = 5
 """After so long without a word of the process that mends, another one does."""
 
 MARK_FIELD: Final = "archived"
@@ -199,6 +199,12 @@ class RedisLedger:
                 return False
             await self._client.expire(_LEADER_KEY, LEAD_SECONDS)
             return True
+
+    async def resign(self) -> None:
+        """Let another process mend at once."""
+        with explained(self._url):
+            if await self._client.get(_LEADER_KEY) == self._token:
+                await self._client.delete(_LEADER_KEY)
 
     async def keep_unarchived(self, facts: Sequence[Fact]) -> None:
         """Keep facts until the archive has them, also if this process ends."""
