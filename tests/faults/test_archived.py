@@ -1,0 +1,257 @@
+"""Redis with PostgreSQL behind it, real ones: what happens when either is gone or loses data."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+
+import pytest
+import redis
+from deployment import (
+    STREAM,
+    Deployment,
+    Onlooker,
+    deployed,
+    events,
+    known,
+    patiently,
+    running,
+    truth,
+)
+from stills import until
+
+from engine.backends.archived import RedisCachedBatchStateRepository
+from engine.engine import Engine
+from engine.feeds.redis_pubsub import RedisPubSubFeed
+from engine.feeds.redis_stream import RedisStreamFeed
+from engine.servers import PrivatePostgres, PrivateRedis
+from engine.view import Mode
+
+CHANNEL = "bcs:events"
+RAWS = events(4, 20)
+HALF = len(RAWS) // 2
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres({"fsync": "off", "full_page_writes": "off"}) as running_server:
+        yield running_server
+        running_server.kill()
+
+
+@pytest.fixture
+async def deployment(postgres: PrivatePostgres) -> AsyncIterator[Deployment]:
+    async with deployed(postgres) as made:
+        yield made
+
+
+async def stream_feed(url: str, chunk_size: int = 10) -> RedisStreamFeed:
+    return await RedisStreamFeed.open(url, STREAM, follow=True, chunk_size=chunk_size)
+
+
+# --- PostgreSQL away ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_without_postgresql_it_goes_on_and_nothing_is_acknowledged(
+    deployment: Deployment,
+) -> None:
+    feed = await stream_feed(deployment.live.url)
+    async with (
+        running(await deployment.open(), feed) as engine,
+        aclosing(await deployment.open(read_only=True)) as watched,
+        aclosing(await deployment.open(read_only=True)) as reader,
+    ):
+        observer = Engine(watched, observing=True)
+        watching = asyncio.create_task(observer.run())
+        deployment.add(RAWS[:HALF])
+        await until(lambda: engine.health.applied == HALF)
+        await until(lambda: deployment.pending() == 0 and observer.health.mode is Mode.LIVE)
+
+        deployment.kill_postgres()
+        deployment.add(RAWS[HALF:])
+        await until(lambda: engine.health.applied == len(RAWS))
+        assert engine.repository.is_provisional
+        assert any("provisional, not archived" in one for one in engine.repository.notices)
+        assert deployment.pending() == len(RAWS) - HALF
+        await until(lambda: observer.health.mode is Mode.PROVISIONAL)
+        await until(lambda: shown(observer) == len(RAWS) - 4)
+        assert all(one.doubt for one in await reader.summaries())
+        assert reader.is_provisional
+        assert deployment.pending() == len(RAWS) - HALF, "as long as it is away"
+
+        deployment.postgres.start()
+        await deployment.agree(RAWS)
+        await until(lambda: observer.health.mode is Mode.LIVE)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+def shown(engine: Engine) -> int:
+    """How many results are on the screen."""
+    rows = engine.view.batches.values()
+    return sum(step.completed for row in rows for step in row.summary.steps)
+
+
+@pytest.mark.slow
+async def test_what_a_channel_brought_meanwhile_is_archived(deployment: Deployment) -> None:
+    feed = await RedisPubSubFeed.open(deployment.live.url, CHANNEL)
+    async with running(await deployment.open(), feed) as engine:
+        with deployment.client() as producer:
+            for raw in RAWS[:HALF]:
+                producer.publish(CHANNEL, raw)
+            await until(lambda: engine.health.applied == HALF)
+            deployment.kill_postgres()
+            for raw in RAWS[HALF:]:
+                producer.publish(CHANNEL, raw)
+        await until(lambda: engine.health.applied == len(RAWS))
+        deployment.postgres.start()
+        await deployment.agree(RAWS)
+        assert feed.gaps == 0
+
+
+@pytest.mark.slow
+async def test_what_a_channel_brought_survives_the_process_that_recorded_it(
+    deployment: Deployment,
+) -> None:
+    source = f"redis-pubsub:{CHANNEL}"
+    deployment.ingest(source)
+    with deployment.client() as producer:
+        await until(lambda: producer.pubsub_numsub(CHANNEL)[0][1] > 0)
+        for raw in RAWS[:HALF]:
+            producer.publish(CHANNEL, raw)
+        await patiently(lambda: counts(deployment, HALF - 4))
+        deployment.kill_postgres()
+        for raw in RAWS[HALF:]:
+            producer.publish(CHANNEL, raw)
+        await patiently(lambda: counts(deployment, len(RAWS) - 4))
+        deployment.kill_worker()
+        assert producer.xlen("bcs:tui:unarchived") > 0
+    # Whoever only looks is told, also with PostgreSQL back and nobody there to mend.
+    deployment.postgres.start()
+    async with aclosing(await deployment.open(read_only=True)) as reader:
+        assert reader.is_provisional
+        assert await counted(reader) == len(RAWS) - 4
+    deployment.ingest(source)
+    await deployment.agree(RAWS)
+
+
+async def counts(deployment: Deployment, results: int) -> bool:
+    return await deployment.counted_live() == results
+
+
+async def counted(reader: RedisCachedBatchStateRepository) -> int:
+    return sum(pair[0] for one in await reader.summaries() for pair in one.counts.values())
+
+
+# --- Redis emptied, restarted empty, set back ------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
+    """A feed on another server than the one that loses its data."""
+    with redis.Redis.from_url(redis_server.url) as producer:
+        producer.flushall()
+        yield producer
+
+
+async def empty(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        client.flushall()
+
+
+async def restart_empty(deployment: Deployment) -> None:
+    deployment.live.kill()
+    await asyncio.sleep(0.5)
+    for left in deployment.live.directory.glob("*dump*"):
+        left.unlink()
+    shutil.rmtree(deployment.live.directory / "appendonlydir", ignore_errors=True)
+    await asyncio.to_thread(deployment.live.start)
+
+
+async def set_back(deployment: Deployment) -> None:
+    """It is killed, and what takes its place has only what was saved before."""
+    deployment.live.kill()
+    await asyncio.to_thread(deployment.live.start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lose", [empty, restart_empty, set_back])
+async def test_a_redis_that_loses_data_is_mended_and_never_believed(
+    postgres: PrivatePostgres,
+    redis_server: PrivateRedis,
+    elsewhere: redis.Redis,
+    lose: object,
+) -> None:
+    assert callable(lose)
+    options = {"appendonly": "no", "save": '""'}
+    async with deployed(postgres, options) as deployment:
+        onlooker = Onlooker(deployment)
+        feed = await stream_feed(redis_server.url)
+        async with running(await deployment.open(), feed) as engine, onlooker.looking():
+            third = len(RAWS) // 3
+            for raw in RAWS[:third]:
+                elsewhere.xadd(STREAM, {"data": raw})
+            await until(lambda: engine.health.applied == third)
+            await asyncio.sleep(1.5)  # it has been looked through once
+            with deployment.client() as client:
+                client.save()
+            sending = asyncio.create_task(send_slowly(elsewhere, RAWS[third:]))
+            await until(lambda: engine.health.applied > third + 20)
+            looks = onlooker.looks
+            await lose(deployment)
+            await until(lambda: onlooker.looks > looks)
+            await sending
+            await until(lambda: engine.health.applied == len(RAWS))
+            expected = await truth(RAWS)
+
+            async def healed() -> bool:
+                async with aclosing(await deployment.open_live()) as live:
+                    return await known(live) == expected
+
+            await patiently(healed, 10)
+            assert not engine.repository.is_provisional, "PostgreSQL had everything all the time"
+        await deployment.agree(RAWS)
+
+
+async def send_slowly(producer: redis.Redis, raws: list[bytes]) -> None:
+    for raw in raws:
+        producer.xadd(STREAM, {"data": raw})
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_the_state_says_that_redis_is_away_or_was_emptied(deployment: Deployment) -> None:
+    async with (
+        aclosing(await deployment.open()) as both,
+        aclosing(await deployment.open(read_only=True)) as watched,
+    ):
+        engine = Engine(both)
+        observer = Engine(watched, observing=True)
+        watching = asyncio.create_task(observer.run())
+        for raw in RAWS[:HALF]:
+            await engine.submit(raw)
+        await until(lambda: both._mender._verified > 0)
+        await until(lambda: watched._mender._seen > 0)
+        await both._mender.stop()  # so that it stays as it is
+        with deployment.client() as client:
+            client.flushall()
+        emptied = "Redis has lost what it had"
+        await until(lambda: any(emptied in one for one in watched.notices))
+        both.start_mending()
+        await until(lambda: not any(emptied in one for one in watched.notices))
+
+        deployment.live.kill()
+        for raw in RAWS[HALF:]:
+            await engine.submit(raw)
+        for one in (both, watched):
+            await until(lambda one=one: any("PostgreSQL only" in said for said in one.notices))  # type: ignore[misc] # a lambda
+        assert not both.is_provisional
+        assert await counted(both) == len(RAWS) - 4
+        deployment.live.start()
+        await until(lambda: not both.notices)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await deployment.agree(RAWS)

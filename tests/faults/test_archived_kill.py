@@ -1,0 +1,81 @@
+"""`kill -9` of us, of Redis, of PostgreSQL, of all three: nothing is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+from deployment import STREAM, Deployment, deployed, events
+from stills import until
+
+from engine.feeds.redis_sink import RedisSink
+from engine.servers import PrivatePostgres
+
+VICTIMS = ("us", "redis", "postgres", "all")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres({"fsync": "off", "full_page_writes": "off"}) as running_server:
+        yield running_server
+        running_server.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rounds", "batches"),
+    [(4, 8), pytest.param(60, 100, marks=pytest.mark.long)],
+)
+async def test_whoever_is_killed_when(postgres: PrivatePostgres, rounds: int, batches: int) -> None:
+    chances = random.Random(11)
+    raws = events(batches, 40)
+    async with deployed(postgres) as deployment:
+        sink = await RedisSink.to_stream(deployment.live.url, STREAM, answer_seconds=1)
+        deployment.ingest(name="worker")
+        async with aclosing(sink):
+            for number in range(rounds):
+                before = given(deployment)
+                part = raws[number * len(raws) // rounds : (number + 1) * len(raws) // rounds]
+                sending = asyncio.create_task(send_slowly(sink, part))
+                await until(lambda before=before: given(deployment) > before)  # type: ignore[misc] # a lambda
+                await asyncio.sleep(chances.uniform(0, 0.2))
+                await kill(deployment, VICTIMS[number % len(VICTIMS)], chances)
+                await sending
+        await deployment.agree(raws, 60)
+        assert len(deployment.workers) == 1
+
+
+async def kill(deployment: Deployment, victim: str, chances: random.Random) -> None:
+    """Kill one or all, in any order, and start them again after a while."""
+    parts = ["us", "redis", "postgres"] if victim == "all" else [victim]
+    chances.shuffle(parts)
+    for part in parts:
+        if part == "us":
+            deployment.kill_worker()
+        elif part == "redis":
+            deployment.live.kill()
+        else:
+            deployment.kill_postgres()
+    await asyncio.sleep(chances.uniform(0, 0.5))
+    for part in parts:
+        if part == "redis":
+            await asyncio.to_thread(deployment.live.start)
+        elif part == "postgres":
+            await asyncio.to_thread(deployment.postgres.start)
+    if "us" in parts:  # both must be there when a command starts
+        deployment.ingest(name="worker")
+
+
+def given(deployment: Deployment) -> int:
+    with deployment.client() as client:
+        groups = client.xinfo_groups(STREAM) if client.exists(STREAM) else []
+    return (groups[0]["entries-read"] or 0) if groups else 0
+
+
+async def send_slowly(sink: RedisSink, raws: list[bytes]) -> None:
+    for start in range(0, len(raws), 5):
+        await sink.send(raws[start : start + 5])
+        await asyncio.sleep(0.03)
