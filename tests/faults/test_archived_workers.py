@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import redis
@@ -20,9 +22,12 @@ from deployment import (
     running,
     truth,
 )
-from servers import run_in
+from redis_servers import empty, shared_cluster
+from servers import run_in, run_script
 from stills import until
 
+from engine.backends.archived import RedisCachedBatchStateRepository
+from engine.backends.redis import RedisBatchStateRepository
 from engine.engine import Engine
 from engine.feeds.redis_stream import RedisStreamFeed
 from engine.models import BatchRecord, EssayState
@@ -189,3 +194,97 @@ async def test_what_waits_for_postgresql_and_is_evicted_is_put_there_again(
             for record, _ in found:
                 record.doubt = ""  # of what Redis does not have
             assert found == await truth(RAWS)
+
+
+@contextmanager
+def small_disk(directory: Path, owner: int) -> Iterator[bool]:
+    """A disk of a few megabytes, and whether the machine lets us have one."""
+    directory.mkdir(mode=0o755)
+    options = f"size=1m,mode=0700,uid={owner}"
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(directory)], capture_output=True
+    )
+    try:
+        yield made.returncode == 0
+    finally:
+        if made.returncode == 0:
+            subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON bcs.essay_steps EXECUTE FUNCTION full_disk();
+"""
+
+
+@pytest.mark.slow
+async def test_p12_what_does_not_fit_on_the_disk_waits_until_it_does() -> None:
+    """Without the right to mount a small disk, the server is made to say that it is full."""
+    with PrivatePostgres({"fsync": "off"}) as server:
+        place = server.directory / "small"
+        with small_disk(place, server.directory.stat().st_uid) as is_real:
+            async with deployed(server) as deployment:
+                await fill_and_free(deployment, place if is_real else None)
+        server.kill()
+
+
+async def fill_and_free(deployment: Deployment, place: Path | None) -> None:
+    if place:
+        await run_in(deployment.database, f"CREATE TABLESPACE small LOCATION '{place}'")
+        await run_in(deployment.database, "ALTER TABLE bcs.essay_steps SET TABLESPACE small")
+    feed = await RedisStreamFeed.open(deployment.live.url, STREAM, follow=True, chunk_size=20)
+    async with running(await deployment.open(), feed) as engine:
+        deployment.add(RAWS[:100])
+        await until(lambda: engine.health.applied == 100 and not deployment.pending())
+        if place:
+            with suppress(OSError), (place / "ballast").open("wb", buffering=0) as ballast:
+                while ballast.write(b"x" * 4096):
+                    pass
+        else:
+            await run_script(deployment.database, FULL)
+        deployment.add(RAWS[100:])
+        await until(lambda: engine.health.applied == len(RAWS))
+        assert engine.repository.is_provisional
+        assert deployment.pending() > 0
+        await until(lambda: any("no space left" in one for one in engine.repository.notices))
+        if place:
+            (place / "ballast").unlink()
+        else:
+            await run_in(deployment.database, "DROP TRIGGER full_disk ON bcs.essay_steps")
+        await deployment.agree(RAWS)
+
+
+@pytest.mark.slow
+async def test_r19_on_a_cluster_it_is_the_same(postgres: PrivatePostgres) -> None:
+    nodes = shared_cluster()
+    for node in nodes:
+        empty(node)
+    async with deployed(postgres) as deployment, AsyncExitStack() as stack:
+
+        async def opened() -> RedisCachedBatchStateRepository:
+            both = await RedisCachedBatchStateRepository.open(
+                nodes[0].url, deployment.database, ttl_seconds=TTL_SECONDS
+            )
+            return await stack.enter_async_context(aclosing(both))
+
+        both = await opened()
+        engine = Engine(both)
+        for raw in RAWS[:20]:
+            await engine.submit(raw)
+        deployment.kill_postgres()
+        for raw in RAWS[20:]:
+            await engine.submit(raw)
+        assert both.is_provisional
+        deployment.postgres.start()
+        await until(lambda: not both.is_provisional)
+        assert await known(both) == await truth(RAWS)
+        for node in nodes:
+            empty(node)
+        live = await RedisBatchStateRepository.open(nodes[0].url, ttl_seconds=TTL_SECONDS)
+        await stack.enter_async_context(aclosing(live))
+
+        async def healed() -> bool:
+            return await known(live) == await truth(RAWS)
+
+        await patiently(healed)
