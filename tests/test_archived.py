@@ -333,6 +333,15 @@ async def test_a_key_that_is_damaged_keeps_nothing_else_from_being_recorded(pair
     await pair.agree(told)
 
 
+async def test_a_damaged_key_is_no_obstacle_while_the_archive_is_away(pair: Pair) -> None:
+    pair.live.damaged, pair.archive.away = "b1", True
+    recorded = await pair.both.record([result("e1", "b1")])
+    assert (list(recorded.news), list(recorded.faded)) == ([True], ["b1"])
+    pair.live.damaged, pair.archive.away = "", False
+    await pair.mend()
+    await pair.agree([result("e1", "b1")])
+
+
 async def test_a_redis_that_is_emptied_while_it_is_mended_is_mended_anew(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

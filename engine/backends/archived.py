@@ -187,6 +187,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             await self._ledger.keep_unarchived(facts)
             self._mender.backlog += 1
             return await self._live.record(facts)
+        except CorruptDocument as error:
+            _log.warning("Redis has to be mended: %s", error)
+            batch_ids = {fact.batch_id for fact in facts if fact.batch_id}
+            return Recorded([True] * len(facts), (), sorted(batch_ids))
         except RepositoryUnavailable as error:
             self._live_part.lost(error)
             raise RepositoryUnavailable(self._both_away()) from error
