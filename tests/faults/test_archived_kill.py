@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
-from deployment import STREAM, Deployment, deployed, events
+from deployment import STREAM, Deployment, Onlooker, deployed, events
 from stills import until
 
 from engine.feeds.redis_sink import RedisSink
@@ -35,7 +35,7 @@ async def test_whoever_is_killed_when(postgres: PrivatePostgres, rounds: int, ba
     async with deployed(postgres) as deployment:
         sink = await RedisSink.to_stream(deployment.live.url, STREAM, answer_seconds=1)
         deployment.ingest(name="worker")
-        async with aclosing(sink):
+        async with aclosing(sink), Onlooker(deployment).looking():
             for number in range(rounds):
                 before = given(deployment)
                 part = raws[number * len(raws) // rounds : (number + 1) * len(raws) // rounds]
