@@ -70,7 +70,7 @@ class Deployment:
     def __init__(self, postgres: PrivatePostgres, live: PrivateRedis) -> None:
         self.postgres, self.live = postgres, live
         self.database = ""
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._said = live.directory / "workers"
 
     async def __aenter__(self) -> Self:
@@ -82,7 +82,7 @@ class Deployment:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        for worker in self.workers:
+        for worker in self.workers.values():
             worker.kill()
             worker.wait()
         self.live.close()
@@ -117,7 +117,7 @@ class Deployment:
         """Start a process of the command line."""
         root = Path(engine_package.__file__).parents[1]
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("BCS_")
+            key: value for key, value in os.environ.items() if not key.startswith("BCS_")
         } | {
             "PYTHONPATH": str(root),
             "BCS_ENVIRONMENT": "development",
@@ -127,18 +127,16 @@ class Deployment:
         }
         words = ["ingest", source, "--follow", *(["--consumer", name] if name else [])]
         with self._said.open("ab") as said:
-            self.workers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "bcs_tui", *words],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
-                )
+            self.workers[name] = subprocess.Popen(
+                [sys.executable, "-m", "bcs_tui", *words],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
             )
 
-    def kill_worker(self, place: int = 0) -> None:
-        worker = self.workers.pop(place)
+    def kill_worker(self, name: str = "") -> None:
+        worker = self.workers.pop(name)
         assert worker.poll() is None, f"it has ended by itself: {self._said.read_text()}"
         worker.kill()
         worker.wait()

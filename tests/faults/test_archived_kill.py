@@ -26,15 +26,22 @@ def postgres() -> Iterator[PrivatePostgres]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rounds", "batches"),
-    [(4, 8), pytest.param(60, 100, marks=pytest.mark.long)],
+    ("rounds", "batches", "workers"),
+    [
+        (4, 8, 1),
+        pytest.param(60, 100, 1, marks=pytest.mark.long),
+        pytest.param(60, 100, 2, marks=pytest.mark.long),
+    ],
 )
-async def test_whoever_is_killed_when(postgres: PrivatePostgres, rounds: int, batches: int) -> None:
+async def test_whoever_is_killed_when(
+    postgres: PrivatePostgres, rounds: int, batches: int, workers: int
+) -> None:
     chances = random.Random(11)
     raws = events(batches, 40)
     async with deployed(postgres) as deployment:
         sink = await RedisSink.to_stream(deployment.live.url, STREAM, answer_seconds=1)
-        deployment.ingest(name="worker")
+        for number in range(workers):
+            deployment.ingest(name=f"worker{number}")
         async with aclosing(sink), Onlooker(deployment).looking():
             for number in range(rounds):
                 before = given(deployment)
@@ -45,16 +52,19 @@ async def test_whoever_is_killed_when(postgres: PrivatePostgres, rounds: int, ba
                 await kill(deployment, VICTIMS[number % len(VICTIMS)], chances)
                 await sending
         await deployment.agree(raws, 60)
-        assert len(deployment.workers) == 1
+        assert len(deployment.workers) == workers
 
 
 async def kill(deployment: Deployment, victim: str, chances: random.Random) -> None:
     """Kill one or all, in any order, and start them again after a while."""
     parts = ["us", "redis", "postgres"] if victim == "all" else [victim]
     chances.shuffle(parts)
+    names = list(deployment.workers)
+    doomed = names if victim == "all" else [chances.choice(names)]
     for part in parts:
         if part == "us":
-            deployment.kill_worker()
+            for name in doomed:
+                deployment.kill_worker(name)
         elif part == "redis":
             deployment.live.kill()
         else:
@@ -66,7 +76,8 @@ async def kill(deployment: Deployment, victim: str, chances: random.Random) -> N
         elif part == "postgres":
             await asyncio.to_thread(deployment.postgres.start)
     if "us" in parts:  # both must be there when a command starts
-        deployment.ingest(name="worker")
+        for name in doomed:
+            deployment.ingest(name=name)
 
 
 def given(deployment: Deployment) -> int:

@@ -102,7 +102,7 @@ async def test_what_a_killed_worker_had_in_hand_is_claimed_by_the_other(
     # In the middle of a chunk: what it was given is not recorded, or not acknowledged yet.
     deployment.add(RAWS)
     await until(lambda: deployment.unread() == 0)
-    deployment.kill_worker()
+    deployment.kill_worker("doomed")
     async with AsyncExitStack() as stack:
         await join(stack, deployment)
         await deployment.agree(RAWS)
