@@ -114,7 +114,8 @@ async def _read_stored(
         doubt = index.doubt(summary if isinstance(summary, bytes) else None, now)
         if isinstance(raw, Exception):
             doubt, raw = "its own record is of another type", None
-        is_whole = index.summary is None or (raw is not None and entries == index.entries)
+        # More than was counted a moment ago have been added since.
+        is_whole = index.summary is None or (raw is not None and entries >= index.entries)
         lost = "" if is_whole else "some of its keys are gone"
         found.append((index, doubt, lost, raw, _mapping(phases)))
     return found

@@ -47,6 +47,14 @@ async def deployment(postgres: PrivatePostgres) -> AsyncIterator[Deployment]:
         yield made
 
 
+@pytest.fixture
+def elsewhere(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
+    """A feed on another server than the one that loses its data."""
+    with redis.Redis.from_url(redis_server.url) as producer:
+        producer.flushall()
+        yield producer
+
+
 async def stream_feed(url: str, chunk_size: int = 10) -> RedisStreamFeed:
     return await RedisStreamFeed.open(url, STREAM, follow=True, chunk_size=chunk_size)
 
@@ -138,6 +146,38 @@ async def test_what_a_channel_brought_survives_the_process_that_recorded_it(
     await deployment.agree(RAWS)
 
 
+@pytest.mark.slow
+async def test_an_outage_an_emptied_redis_and_a_killed_process_together_lose_nothing(
+    deployment: Deployment, redis_server: PrivateRedis, elsewhere: redis.Redis
+) -> None:
+    """What can be delivered again was not acknowledged."""
+
+    async def feed() -> RedisStreamFeed:
+        return await RedisStreamFeed.open(
+            redis_server.url, STREAM, follow=True, chunk_size=10, consumer="worker"
+        )
+
+    both = await deployment.open()
+    engine = Engine(both, await feed())
+    ingesting = asyncio.create_task(engine.run())
+    for raw in RAWS[:HALF]:
+        elsewhere.xadd(STREAM, {"data": raw})
+    await until(lambda: engine.health.applied == HALF)
+    deployment.kill_postgres()
+    for raw in RAWS[HALF:]:
+        elsewhere.xadd(STREAM, {"data": raw})
+    await until(lambda: engine.health.applied == len(RAWS))
+    ingesting.cancel()  # nothing is given back, and nothing acknowledged
+    await asyncio.gather(ingesting, return_exceptions=True)
+    await both.aclose()
+    await empty(deployment)
+    assert elsewhere.xpending(STREAM, "bcs-tui")["pending"] == len(RAWS) - HALF
+    deployment.postgres.start()
+    async with running(await deployment.open(), await feed()):
+        await deployment.agree(RAWS)
+        await until(lambda: elsewhere.xpending(STREAM, "bcs-tui")["pending"] == 0)
+
+
 async def counts(deployment: Deployment, results: int) -> bool:
     return await deployment.counted_live() == results
 
@@ -147,14 +187,6 @@ async def counted(reader: RedisCachedBatchStateRepository) -> int:
 
 
 # --- Redis emptied, restarted empty, set back ------------------------------------------------
-
-
-@pytest.fixture
-def elsewhere(redis_server: PrivateRedis) -> Iterator[redis.Redis]:
-    """A feed on another server than the one that loses its data."""
-    with redis.Redis.from_url(redis_server.url) as producer:
-        producer.flushall()
-        yield producer
 
 
 async def empty(deployment: Deployment) -> None:
