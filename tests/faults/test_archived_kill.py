@@ -42,6 +42,7 @@ async def test_whoever_is_killed_when(
         sink = await RedisSink.to_stream(deployment.live.url, STREAM, answer_seconds=1)
         for number in range(workers):
             deployment.ingest(name=f"worker{number}")
+            await at_work(deployment, f"worker{number}")
         async with aclosing(sink), Onlooker(deployment).looking():
             for number in range(rounds):
                 before = given(deployment)
@@ -78,6 +79,26 @@ async def kill(deployment: Deployment, victim: str, chances: random.Random) -> N
     if "us" in parts:  # both must be there when a command starts
         for name in doomed:
             deployment.ingest(name=name)
+        for name in doomed:
+            await at_work(deployment, name)
+
+
+async def at_work(deployment: Deployment, name: str) -> None:
+    """Wait until a worker asks for entries again and again."""
+    known = 0
+
+    def has_asked_again() -> bool:
+        nonlocal known
+        before, known = known, idle(deployment, name)
+        return known < before
+
+    await until(has_asked_again)
+
+
+def idle(deployment: Deployment, name: str) -> int:
+    with deployment.client() as client:
+        found = client.xinfo_consumers(STREAM, "bcs-tui") if client.exists(STREAM) else []
+    return next((one["idle"] for one in found if one["name"] == name.encode()), 0)
 
 
 def given(deployment: Deployment) -> int:

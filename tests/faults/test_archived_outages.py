@@ -157,8 +157,8 @@ async def test_an_outage_an_emptied_redis_and_a_killed_process_together_lose_not
             redis_server.url, STREAM, follow=True, chunk_size=10, consumer="worker"
         )
 
-    both = await deployment.open()
-    engine = Engine(both, await feed())
+    both, killed = await deployment.open(), await feed()
+    engine = Engine(both, killed)
     ingesting = asyncio.create_task(engine.run())
     for raw in RAWS[:HALF]:
         elsewhere.xadd(STREAM, {"data": raw})
@@ -167,9 +167,11 @@ async def test_an_outage_an_emptied_redis_and_a_killed_process_together_lose_not
     for raw in RAWS[HALF:]:
         elsewhere.xadd(STREAM, {"data": raw})
     await until(lambda: engine.health.applied == len(RAWS))
-    ingesting.cancel()  # nothing is given back, and nothing acknowledged
+    ingesting.cancel()
     await asyncio.gather(ingesting, return_exceptions=True)
+    await asyncio.sleep(0.1)  # so does what it was in the middle of
     await both.aclose()
+    await killed._group.aclose()  # nothing is given back, and nothing acknowledged
     await empty(deployment)
     assert elsewhere.xpending(STREAM, "bcs-tui")["pending"] == len(RAWS) - HALF
     deployment.postgres.start()
