@@ -71,6 +71,11 @@ class PrivateServer(ABC):
             raise SettingsError(f"the private {self.what} server is not running")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started, and not stopped or killed since."""
+        return self._process is not None
+
     def start(self) -> Self:
         """Start the server, on the data and the port it had before, and wait until it answers."""
         self._process = self._launch()

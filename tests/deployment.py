@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -39,6 +41,14 @@ HEAL_SECONDS = 30.0
 Everything: TypeAlias = list[tuple[BatchRecord, list[EssayState]]]
 
 _databases = count(1)
+
+
+@cache
+def killable_postgres() -> PrivatePostgres:
+    """A server that no other tests use; it is running between the tests."""
+    server = PrivatePostgres({"fsync": "off", "full_page_writes": "off"})
+    atexit.register(server.close)
+    return server.start()
 
 
 def events(batches: int, essays: int) -> list[bytes]:
@@ -74,6 +84,8 @@ class Deployment:
         self._said = live.directory / "workers"
 
     async def __aenter__(self) -> Self:
+        if not self.postgres.is_running:
+            self.postgres.start()  # a test that failed has left it so
         name = f"deployment{next(_databases)}"
         await run_in(self.postgres.url, f"CREATE DATABASE {name}")
         self.database = self.postgres.url_of(name)
@@ -196,9 +208,11 @@ class Deployment:
 
 @asynccontextmanager
 async def deployed(
-    postgres: PrivatePostgres, options: dict[str, str] | None = None
+    options: dict[str, str] | None = None, postgres: PrivatePostgres | None = None
 ) -> AsyncIterator[Deployment]:
-    async with Deployment(postgres, private_redis(options or DURABLE)) as deployment:
+    """Start a Redis with a database of its own behind it, in a server that may be killed."""
+    server = postgres or killable_postgres()
+    async with Deployment(server, private_redis(options or DURABLE)) as deployment:
         yield deployment
 
 

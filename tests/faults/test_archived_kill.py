@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
@@ -12,16 +11,8 @@ from deployment import STREAM, Deployment, Onlooker, deployed, events
 from stills import until
 
 from engine.feeds.redis_sink import RedisSink
-from engine.servers import PrivatePostgres
 
 VICTIMS = ("us", "redis", "postgres", "all")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres({"fsync": "off", "full_page_writes": "off"}) as running_server:
-        yield running_server
-        running_server.kill()
 
 
 @pytest.mark.slow
@@ -33,12 +24,10 @@ def postgres() -> Iterator[PrivatePostgres]:
         pytest.param(60, 100, 2, marks=pytest.mark.long),
     ],
 )
-async def test_whoever_is_killed_when(
-    postgres: PrivatePostgres, rounds: int, batches: int, workers: int
-) -> None:
+async def test_whoever_is_killed_when(rounds: int, batches: int, workers: int) -> None:
     chances = random.Random(11)
     raws = events(batches, 40)
-    async with deployed(postgres) as deployment:
+    async with deployed() as deployment:
         sink = await RedisSink.to_stream(deployment.live.url, STREAM, answer_seconds=1)
         for number in range(workers):
             deployment.ingest(name=f"worker{number}")

@@ -26,7 +26,7 @@ from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.engine import Engine
 from engine.feeds.redis_pubsub import RedisPubSubFeed
 from engine.feeds.redis_stream import RedisStreamFeed
-from engine.servers import PrivatePostgres, PrivateRedis
+from engine.servers import PrivateRedis
 from engine.view import Mode
 
 CHANNEL = "bcs:events"
@@ -34,16 +34,9 @@ RAWS = events(4, 20)
 HALF = len(RAWS) // 2
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres({"fsync": "off", "full_page_writes": "off"}) as running_server:
-        yield running_server
-        running_server.kill()
-
-
 @pytest.fixture
-async def deployment(postgres: PrivatePostgres) -> AsyncIterator[Deployment]:
-    async with deployed(postgres) as made:
+async def deployment() -> AsyncIterator[Deployment]:
+    async with deployed() as made:
         yield made
 
 
@@ -214,14 +207,13 @@ async def set_back(deployment: Deployment) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lose", [empty, restart_empty, set_back])
 async def test_a_redis_that_loses_data_is_mended_and_never_believed(
-    postgres: PrivatePostgres,
     redis_server: PrivateRedis,
     elsewhere: redis.Redis,
     lose: object,
 ) -> None:
     assert callable(lose)
     options = {"appendonly": "no", "save": '""'}
-    async with deployed(postgres, options) as deployment:
+    async with deployed(options) as deployment:
         onlooker = Onlooker(deployment)
         feed = await stream_feed(redis_server.url)
         async with running(await deployment.open(), feed) as engine, onlooker.looking():
@@ -257,7 +249,10 @@ async def send_slowly(producer: redis.Redis, raws: list[bytes]) -> None:
 
 
 @pytest.mark.slow
-async def test_the_state_says_that_redis_is_away_or_was_emptied(deployment: Deployment) -> None:
+async def test_the_state_says_that_redis_is_away_or_was_emptied(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.backends.archived_watch.ASK_SECONDS", 0.2)
     async with (
         aclosing(await deployment.open()) as both,
         aclosing(await deployment.open(read_only=True)) as watched,

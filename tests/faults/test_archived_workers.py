@@ -37,16 +37,9 @@ from engine.servers import PrivatePostgres, PrivateRedis
 RAWS = events(6, 40)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres({"fsync": "off", "full_page_writes": "off"}) as running_server:
-        yield running_server
-        running_server.kill()
-
-
 @pytest.fixture
-async def deployment(postgres: PrivatePostgres) -> AsyncIterator[Deployment]:
-    async with deployed(postgres) as made:
+async def deployment() -> AsyncIterator[Deployment]:
+    async with deployed() as made:
         yield made
 
 
@@ -95,8 +88,9 @@ async def mended(deployment: Deployment) -> bool:
 
 @pytest.mark.slow
 async def test_what_a_killed_worker_had_in_hand_is_claimed_by_the_other(
-    deployment: Deployment,
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("engine.feeds.redis_stream._CLAIM_EVERY_SECONDS", 0.3)
     deployment.ingest(name="doomed")
     await until(lambda: consumers(deployment) == 1)
     # In the middle of a chunk: what it was given is not recorded, or not acknowledged yet.
@@ -117,9 +111,7 @@ def consumers(deployment: Deployment) -> int:
 
 
 @pytest.mark.slow
-async def test_evicted_keys_are_read_from_the_archive(
-    postgres: PrivatePostgres, redis_server: PrivateRedis
-) -> None:
+async def test_evicted_keys_are_read_from_the_archive(redis_server: PrivateRedis) -> None:
     """R09, with an archive: every total is right, or is said to be in doubt."""
     raws = events(20, 40)
     half = len(raws) // 2
@@ -127,7 +119,7 @@ async def test_evicted_keys_are_read_from_the_archive(
     expected = await truth(raws)
     with redis.Redis.from_url(redis_server.url) as producer:
         producer.flushall()
-        async with deployed(postgres, options) as deployment:
+        async with deployed(options) as deployment:
             feed = await RedisStreamFeed.open(redis_server.url, STREAM, follow=True, chunk_size=50)
             both = await deployment.open()
             assert any("set volatile-lru or noeviction" in one for one in both.notices)
@@ -163,11 +155,9 @@ async def looked_up(
 
 
 @pytest.mark.slow
-async def test_what_waits_for_postgresql_and_is_evicted_is_put_there_again(
-    postgres: PrivatePostgres, redis_server: PrivateRedis
-) -> None:
+async def test_what_waits_for_postgresql_and_is_evicted_is_put_there_again() -> None:
     options = {"maxmemory": "8mb", "maxmemory-policy": "allkeys-lru"}
-    async with deployed(postgres, options) as deployment, AsyncExitStack() as stack:
+    async with deployed(options) as deployment, AsyncExitStack() as stack:
         both = await stack.enter_async_context(aclosing(await deployment.open()))
         engine = Engine(both)
         for raw in RAWS[:20]:
@@ -224,7 +214,7 @@ async def test_p12_what_does_not_fit_on_the_disk_waits_until_it_does() -> None:
     with PrivatePostgres({"fsync": "off"}) as server:
         place = server.directory / "small"
         with small_disk(place, server.directory.stat().st_uid) as is_real:
-            async with deployed(server) as deployment:
+            async with deployed(postgres=server) as deployment:
                 await fill_and_free(deployment, place if is_real else None)
         server.kill()
 
@@ -256,11 +246,11 @@ async def fill_and_free(deployment: Deployment, place: Path | None) -> None:
 
 
 @pytest.mark.slow
-async def test_r19_on_a_cluster_it_is_the_same(postgres: PrivatePostgres) -> None:
+async def test_r19_on_a_cluster_it_is_the_same() -> None:
     nodes = shared_cluster()
     for node in nodes:
         empty(node)
-    async with deployed(postgres) as deployment, AsyncExitStack() as stack:
+    async with deployed() as deployment, AsyncExitStack() as stack:
 
         async def opened() -> RedisCachedBatchStateRepository:
             both = await RedisCachedBatchStateRepository.open(
