@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from redis_servers import TTL_SECONDS, private_redis
 from servers import run_in
 
 import engine as engine_package
-from engine.backends.archived import RedisCachedBatchStateRepository
+from engine.backends.archived import ARCHIVE_SECONDS, RedisCachedBatchStateRepository
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.postgres_schema import migrate
@@ -99,9 +99,15 @@ class Deployment:
             worker.wait()
         self.live.close()
 
-    async def open(self, *, read_only: bool = False) -> RedisCachedBatchStateRepository:
+    async def open(
+        self, *, read_only: bool = False, archive_seconds: float = ARCHIVE_SECONDS
+    ) -> RedisCachedBatchStateRepository:
         return await RedisCachedBatchStateRepository.open(
-            self.live.url, self.database, ttl_seconds=TTL_SECONDS, read_only=read_only
+            self.live.url,
+            self.database,
+            ttl_seconds=TTL_SECONDS,
+            read_only=read_only,
+            archive_seconds=archive_seconds,
         )
 
     def client(self) -> redis.Redis:
@@ -154,14 +160,15 @@ class Deployment:
         worker.wait()
 
     def kill_postgres(self) -> None:
-        """Kill every process of the server at once."""
+        self.tell_postgres(signal.SIGKILL)
+        self.postgres.kill()
+
+    def tell_postgres(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the server."""
         parent = psutil.Process(self.postgres.pid)
         for process in (parent, *parent.children(recursive=True)):
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        self.postgres.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     async def counted_live(self) -> int:
         """How many results Redis counts."""

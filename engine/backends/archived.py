@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from engine.auditing import ESSAYS, Claim
 from engine.backends.archived_mending import Mender, Part
@@ -40,6 +40,9 @@ from engine.repository import (
 from engine.retelling import retell
 
 _log = logging.getLogger(__name__)
+
+ARCHIVE_SECONDS: Final = 4.0
+"""After so long without an answer of the archive it goes on without."""
 
 
 class RedisCachedBatchStateRepository(BatchStateRepository):
@@ -102,6 +105,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         *,
         ttl_seconds: int,
         read_only: bool = False,
+        archive_seconds: float = ARCHIVE_SECONDS,
     ) -> Self:
         """Connect to both; who may write also mends from now on.
 
@@ -111,6 +115,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             clock: Stamps what the seed's methods record.
             ttl_seconds: How long Redis keeps what it has.
             read_only: Never write anything.
+            archive_seconds: The bound of every transaction in the archive.
 
         Raises:
             SettingsError: The schema of the database is missing, older or newer.
@@ -121,7 +126,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         )
         try:
             archive = await PostgresBatchStateRepository.open(
-                database_url, clock, read_only=read_only
+                database_url, clock, read_only=read_only, answer_seconds=archive_seconds
             )
         except BaseException:
             await live.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
@@ -94,6 +95,23 @@ def shown(engine: Engine) -> int:
     """How many results are on the screen."""
     rows = engine.view.batches.values()
     return sum(step.completed for row in rows for step in row.summary.steps)
+
+
+@pytest.mark.slow
+async def test_p04_a_postgresql_that_hangs_is_one_that_is_away(deployment: Deployment) -> None:
+    feed = await stream_feed(deployment.live.url)
+    async with running(await deployment.open(archive_seconds=0.5), feed) as engine:
+        deployment.add(RAWS[:HALF])
+        await until(lambda: engine.health.applied == HALF and not deployment.pending())
+        deployment.tell_postgres(signal.SIGSTOP)
+        try:
+            deployment.add(RAWS[HALF:])
+            await until(lambda: engine.health.applied == len(RAWS))
+            assert engine.repository.is_provisional
+            assert deployment.pending() == len(RAWS) - HALF
+        finally:
+            deployment.tell_postgres(signal.SIGCONT)
+        await deployment.agree(RAWS)
 
 
 @pytest.mark.slow
