@@ -73,34 +73,48 @@ class FleetRows:
 
     def settle(self) -> None:
         """Sort and filter anew, at a cost that follows what changed."""
-        rows, key_of = self._rows, ORDERS[self.order_name]
         if self._all_unsettled:
+            key_of = ORDERS[self.order_name]
             self._keys = {
                 batch_id: key_of(row)
-                for batch_id, row in rows.items()
+                for batch_id, row in self._rows.items()
                 if lets_through(self.filter, row)
             }
-            order = list(self._keys)
+            self._arrange(list(self._keys))
         else:
-            keys = self._keys
-            come = []
-            for batch_id in self._unsettled:
-                row = rows.get(batch_id)
-                if row is None or not lets_through(self.filter, row):
-                    keys.pop(batch_id, None)
-                    continue
-                if batch_id not in keys:
-                    come.append(batch_id)
-                keys[batch_id] = key_of(row)
-            order = [batch_id for batch_id in self._shown if batch_id in keys] + come
+            self._settle_changed()
         for batch_id in self._unsettled:
-            if row := rows.get(batch_id):
+            if row := self._rows.get(batch_id):
                 self._note_steps(row)
+        self._unsettled.clear()
+        self._all_unsettled = False
+
+    def _settle_changed(self) -> None:
+        """Sort and filter what changed; nothing moves where all keys are what they were."""
+        rows, keys, key_of = self._rows, self._keys, ORDERS[self.order_name]
+        come = []
+        moved = False
+        for batch_id in self._unsettled:
+            row = rows.get(batch_id)
+            key = key_of(row) if row is not None and lets_through(self.filter, row) else None
+            old = keys.get(batch_id)
+            if key == old:
+                continue
+            moved = True
+            if key is None:
+                del keys[batch_id]
+                continue
+            keys[batch_id] = key
+            if old is None:
+                come.append(batch_id)
+        if moved:
+            self._arrange([batch_id for batch_id in self._shown if batch_id in keys] + come)
+
+    def _arrange(self, order: list[str]) -> None:
+        """Show batches in the order of their keys; one that is nearly right already is cheap."""
         order.sort(key=self._keys.__getitem__, reverse=self.reverse)
         self._shown = order
         self._place = {batch_id: index for index, batch_id in enumerate(order)}
-        self._unsettled.clear()
-        self._all_unsettled = False
 
     def _note_steps(self, row: BatchRow) -> None:
         new = {step.step for step in row.summary.steps}.difference(self.steps)
