@@ -25,6 +25,7 @@ from engine.models import (
 )
 from engine.pipelines import phases_of
 from engine.repository import BatchColumns, Change
+from engine.standing import Standing, standing_of
 from engine.summaries import summarize
 from engine.view import BatchRow, Eta, Grid
 
@@ -50,11 +51,12 @@ _REFRESH_SECONDS = 10.0
 class _Model:
     """One batch of the read model."""
 
-    __slots__ = ("is_noted", "recent", "record", "wake_at")
+    __slots__ = ("is_noted", "recent", "record", "standing", "wake_at")
 
     def __init__(self, record: BatchRecord, recent: Iterable[datetime] = ()) -> None:
         self.record = record
         self.recent = list(recent)  # a deque would take as much memory as all the rest
+        self.standing: Standing | None = None  # until somebody asks; then until a milestone
         self.wake_at: datetime | None = None
         self.is_noted = False  # as changed, both for the next rows and the next checkpoint
 
@@ -137,6 +139,7 @@ class Projection:
                 absorb_upload(record, fact)
             else:
                 absorb_milestone(record, fact)
+                model.standing = None
             if batch_id == grid_id:
                 self._update_grid(change)
 
@@ -243,7 +246,10 @@ class Projection:
         self._dirty = dict.fromkeys(self._models)
 
     def _row(self, model: _Model, now: datetime) -> BatchRow:
-        summary = summarize(model.record, phases_of())
+        record = model.record
+        if model.standing is None:
+            model.standing = standing_of(record.milestones.values())
+        summary = summarize(record, phases_of(), model.standing)
         (self._doubtful.add if summary.doubt else self._doubtful.discard)(summary.batch_id)
         row = BatchRow(summary)
         if summary.status != "processing" or summary.last_event_at is None:

@@ -80,6 +80,7 @@ LAYERS = (
     {"engine.places", "engine.servers", "engine.transport", "engine.hints", "engine.together"},
     {"engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port", "engine.redis_subscription"},
+    {"engine.standing"},
     {"engine.summaries"},
     {"engine.documents", "engine.pipelines", "engine.shapes"},
     {"engine.essay_results"},

@@ -34,7 +34,8 @@ from engine.models import (
     same_content,
 )
 from engine.pipelines import phases_of
-from engine.summaries import BatchSummary, StepCounts, newest, summarize
+from engine.standing import newest
+from engine.summaries import BatchSummary, StepCounts, summarize
 
 PHASES = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
 SUCCESS, PARTIAL = "completed_successfully", "completed_with_failures"
