@@ -83,16 +83,17 @@ def wrapped(text: str, ink: str, width: int) -> list[Line]:
 
 
 class Ink:
-    """The inks of one widget in the present theme."""
+    """The inks of one widget in the present theme, as the app's line filters leave them."""
 
     def __init__(self, widget: Widget) -> None:
         self._base = widget.rich_style
-        self._styles = {
+        self._inks = {
             name: widget.get_component_rich_style(f"ink--{name}", partial=True) for name in INKS
         }
-        self._styles[""] = Style.null()
+        self._inks[""] = Style.null()
         self._filters: Sequence[LineFilter] = widget.app.get_line_filters()
         self._background: Color = widget.background_colors[1]
+        self._styles: dict[tuple[str, str], Style | None] = {}
 
     def strip(self, line: Line, width: int, ground: str = "") -> Strip:
         """Return a line as a strip of exactly `width` cells.
@@ -102,26 +103,29 @@ class Ink:
             width: In cells.
             ground: An ink laid under the whole line, for its background.
         """
-        base = self._base + self._styles[ground]
-        # What is quiet would be too quiet on another ground.
-        quiet = "muted" if ground else "quiet"
         segments = [
-            Segment(text, base + self._style(quiet if ink == "quiet" else ink))
-            for text, ink in line
-            if text
+            Segment(printable(text), self._style(ink, ground)) for text, ink in line if text
         ]
-        strip = Strip(segments).adjust_cell_length(width, base)
-        for line_filter in self._filters:
-            strip = strip.apply_filter(line_filter, self._background)
-        return strip
+        cells = sum([len(text) if text.isascii() else cell_len(text) for text, _, _ in segments])
+        return Strip(segments, cells).adjust_cell_length(width, self._style("", ground))
 
-    def _style(self, ink: str) -> Style:
+    def _style(self, ink: str, ground: str) -> Style | None:
         """Return the style of an ink, or of several with spaces between, the last on top."""
-        style = self._styles.get(ink)
+        style = self._styles.get((ink, ground))
         if style is None:
-            style = Style.combine(self._styles[name] for name in ink.split())
-            self._styles[ink] = style
+            # What is quiet would be too quiet on another ground.
+            names = ["muted" if ground and ink == "quiet" else name for name in ink.split()]
+            styles = (self._inks[name] for name in (ground, *names))
+            style = self._filtered(Style.combine((self._base, *styles)))
+            self._styles[ink, ground] = style
         return style
+
+    def _filtered(self, style: Style) -> Style | None:
+        """Return what the filters make of a style: once, and not of every line anew."""
+        segments = [Segment(" ", style)]
+        for line_filter in self._filters:
+            segments = line_filter.apply(segments, self._background)
+        return segments[0].style
 
 
 class Backstop(LineFilter):
@@ -131,12 +135,15 @@ class Backstop(LineFilter):
         return [
             segment
             if segment.control or segment.text.isprintable()
-            else Segment(_printable(segment.text), segment.style)
+            else Segment(printable(segment.text), segment.style)
             for segment in segments
         ]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text with blanks or replacement characters for what cannot be printed."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "\ufffd"
         for character in text
