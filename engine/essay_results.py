@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -44,8 +44,8 @@ from engine.shapes import (
 )
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
-    """What a payload's facts take from around it; `run` is the correlation id."""
+class Context(Protocol):
+    """What a payload's facts take from the envelope around it; `run` is the correlation id."""
 
     event_id: str
     run: str

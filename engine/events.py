@@ -18,7 +18,6 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import msgspec
 
 from engine.bounds import MAX_ID_LENGTH, Refused, bounded_object
-from engine.essay_results import Context
 from engine.feeds.port import MAX_EVENT_BYTES
 from engine.models import Fact
 from engine.payloads import IGNORED_TYPES, PAYLOADS, Payload
@@ -77,13 +76,15 @@ _D = TypeVar("_D")
 
 
 class _Envelope(msgspec.Struct, Generic[_D], gc=False):
+    """What surrounds a payload; `time` is its own until it gives way to the payload's."""
+
     event_id: str
     event_type: str
     source_service: str
     data: _D
-    event_timestamp: datetime | None = None
+    time: datetime | None = msgspec.field(default=None, name="event_timestamp")
     schema_version: int = 1
-    correlation_id: str = ""
+    run: str = msgspec.field(default="", name="correlation_id")
     metadata: dict[str, Any] | None = None
 
 
@@ -93,7 +94,11 @@ _any_envelope: Final = msgspec.json.Decoder(_Envelope[msgspec.Raw])
 def _tagged(event_type: str, data: Any) -> type[msgspec.Struct]:
     """Return the envelope of one type, for a decoder that tells the types apart itself."""
     members = [
-        (member.name, member.type, msgspec.field(default=member.default))
+        (
+            member.name,
+            member.type,
+            msgspec.field(default=member.default, name=member.encode_name),
+        )
         for member in msgspec.structs.fields(_Envelope[data])
         if member.name != "event_type"
     ]
@@ -172,14 +177,14 @@ def _unfamiliar(raw: bytes) -> Event | Ignored | Rejected:
     _check(raw, envelope)
     if len(event_type) > 200 or not event_type.isprintable():
         raise Refused("identifier", "an event type that cannot be shown", "event_type")
-    time = envelope.event_timestamp
+    time = envelope.time
     return Ignored(event_type, checked_time(time, "event_timestamp") if time else None, False)
 
 
 def _event(raw: bytes, envelope: Any, event_type: str, payload: Payload | None) -> Event | Ignored:
     """Turn a decoded envelope of a known type into an event."""
     _check(raw, envelope)
-    time = envelope.event_timestamp
+    time = envelope.time
     if time is not None:
         time = checked_time(time, "event_timestamp")
     if payload is None:
@@ -190,7 +195,8 @@ def _event(raw: bytes, envelope: Any, event_type: str, payload: Payload | None) 
         time = checked_time(own, "data.timestamp")
     if time is None:
         raise Refused("missing:event_timestamp", "no time anywhere", "event_timestamp")
-    facts = payload.facts_of(data, Context(envelope.event_id, envelope.correlation_id, time))
+    envelope.time = time
+    facts = payload.facts_of(data, envelope)
     if not facts:
         return Ignored(event_type, time, True)
     return Event(envelope.event_id, event_type, time, facts)
@@ -203,7 +209,7 @@ def _check(raw: bytes, envelope: Any) -> None:
         raise Refused("identifier", "event_id is not a UUID", "event_id")
     if envelope.schema_version != SCHEMA_VERSION:
         _check_version(envelope.schema_version)
-    if len(envelope.correlation_id) > MAX_ID_LENGTH:
+    if len(envelope.run) > MAX_ID_LENGTH:
         raise Refused("length", f"more than {MAX_ID_LENGTH} characters", "correlation_id")
     escape = raw.find(b"\\")
     if escape >= 0 and _HARD_ESCAPES.search(raw, escape):
