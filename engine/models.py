@@ -190,8 +190,10 @@ def merge_steps(old: StepFact, new: StepFact) -> StepFact:
             return new if new.detail else old
         if new.time != old.time:
             return new if new.time < old.time else old
-    elif new.time != old.time:
-        return new if new.time > old.time else old
+    elif new.time > old.time:
+        return new
+    elif new.time < old.time:
+        return old
     elif new.detail != old.detail:
         return new if new.detail > old.detail else old
     if new.event_id != old.event_id:

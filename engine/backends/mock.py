@@ -135,19 +135,18 @@ class MockBatchStateRepository(BatchStateRepository):
         self._sweep()
         self._deadline = self.clock.monotonic() + self._ttl_seconds
         news: list[bool] = []
-        note, merge = news.append, self._step
         changes: list[Change] = []
         known, generation = self._batches.get, self._generation
         for fact in facts:
             if not isinstance(fact, StepFact):
-                note(self._other(fact, changes))
+                news.append(self._other(fact, changes))
             elif fact.batch_id:
                 batch = known(fact.batch_id)
                 if batch is None or batch.generation != generation:
                     batch = self._batch(fact.batch_id)
-                note(merge(batch, fact, changes))
+                news.append(self._step(batch, fact, changes))
             else:
-                note(self._homeless_step(fact, changes))
+                news.append(self._homeless_step(fact, changes))
         faded, self._faded = sorted(self._faded), set()
         return Recorded(news, changes, faded)
 
