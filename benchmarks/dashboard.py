@@ -16,6 +16,7 @@ import time
 from bisect import bisect_left
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from measure import report
 
@@ -138,10 +139,18 @@ def under_load(folder: Path) -> None:
         keys.append(move(terminal, number))
         terminal.pump(0.07)
     resident = terminal.resident_bytes()
-    events = latencies(terminal, told, begin, begin + seconds)
+    handed = handings(told)
+    events = latencies(terminal, handed, begin, begin + seconds)
     terminal.close()
-    print(f"{len(events):,} chunks of events seen, {frames / seconds:.0f} frames/s")
-    report("CPU at 50,000 events/s", f"{share:.0%} of a core", "<= 50 %", share <= 0.5)
+    taken, spent = pace(handed, begin, begin + seconds)
+    print(
+        f"{len(events):,} chunks of events seen, {taken:,.0f} events/s, "
+        f"{frames / seconds:.0f} frames/s"
+    )
+    print(f"making the bytes of the events, which is the benchmark's: {spent:.1%} of a core more")
+    share -= spent
+    kept_up = taken >= 0.95 * RATE  # on a machine that is busy elsewhere it says nothing
+    report("CPU at 50,000 events/s", f"{share:.0%} of a core", "<= 50 %", kept_up and share <= 0.5)
     slow = percentile(events, 0.99)
     report("event to screen, p99", f"{slow * 1000:.0f} ms", "<= 75 ms", slow <= 0.075)
     slow = percentile(keys, 0.99)
@@ -151,20 +160,40 @@ def under_load(folder: Path) -> None:
     report("memory, 10,000 batches", f"{resident / 1e6:.0f} MB", "<= 150 MB", resident <= 150e6)
 
 
-def latencies(terminal: Terminal, told: Path, begin: float, end: float) -> list[float]:
+class Handing(NamedTuple):
+    """When how many events had been handed over, and the processor time of making them."""
+
+    moment: float
+    count: int
+    spent: float
+
+
+def handings(told: Path) -> list[Handing]:
+    lines = [tuple(map(int, line.split())) for line in told.read_text().splitlines()]
+    return [Handing(moment / 1e9, count, spent / 1e9) for moment, count, spent in lines]
+
+
+def pace(handed: list[Handing], begin: float, end: float) -> tuple[float, float]:
+    """Return the events and the seconds spent on making them, in each second of a span."""
+    within = [handing for handing in handed if begin <= handing.moment <= end]
+    first, last = within[0], within[-1]
+    seconds = last.moment - first.moment
+    return (last.count - first.count) / seconds, (last.spent - first.spent) / seconds
+
+
+def latencies(terminal: Terminal, handed: list[Handing], begin: float, end: float) -> list[float]:
     """Return for events handed over in a span how long until the screen counted them."""
-    handed = [tuple(map(int, line.split())) for line in told.read_text().splitlines()]
-    moments = [nanoseconds / 1e9 for nanoseconds, _ in handed]
+    moments = [handing.moment for handing in handed]
     shown: list[tuple[float, int]] = []
     for match in _ESSAY.finditer(terminal.output):
         moment = terminal.moment_of(match.end())
-        newest = handed[max(0, bisect_left(moments, moment) - 1)][1]
+        newest = handed[max(0, bisect_left(moments, moment) - 1)].count
         within = int(match[2], 16) * BATCHES + int(match[1], 16)
         number = newest - (newest - within) % (BATCHES * ESSAYS)
         if not shown or number > shown[-1][1]:
             shown.append((moment, number))
     delays = []
-    for moment, (_, count) in zip(moments, handed, strict=True):
+    for moment, count, _ in handed:
         if begin <= moment <= end - 1:
             position = bisect_left(shown, count - 1, key=lambda mark: mark[1])
             if position < len(shown):
