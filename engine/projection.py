@@ -23,6 +23,7 @@ from engine.models import (
     count_step,
     is_aggregate,
 )
+from engine.overlay import Overlay
 from engine.pipelines import phases_of
 from engine.repository import BatchColumns, Change
 from engine.standing import Standing, standing_of
@@ -76,7 +77,7 @@ class Projection:
     def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
         self._stall_seconds = stall_seconds
         self._models: dict[str, _Model] = {}
-        self._rows: dict[str, BatchRow] = {}
+        self._rows: Overlay[BatchRow] = Overlay.empty()
         self._dirty: dict[str, None] = {}  # in the order of their first change
         self._saved: dict[str, _Saved] = {}
         self._unsaved: set[str] = set()
@@ -181,19 +182,19 @@ class Projection:
         if not self._dirty:
             return self._rows, frozenset()
         chosen = set(self._dirty) if wanted is None else self._due(wanted)
-        rows = self._rows.copy()
+        rows: dict[str, BatchRow] = {}
+        gone = []
         for batch_id in chosen:
             del self._dirty[batch_id]
             model = self._models.get(batch_id)
             if model is None:
-                rows.pop(batch_id, None)
+                gone.append(batch_id)
                 self._doubtful.discard(batch_id)
             else:
                 model.is_noted = False
                 rows[batch_id] = self._row(model, now)
-        changed = frozenset(chosen & self._models.keys())
-        self._rows = rows
-        return rows, changed
+        self._rows = self._rows.successor(rows, gone)
+        return self._rows, frozenset(rows)
 
     def _due(self, wanted: Collection[str]) -> set[str]:
         """Return the dirty batches that the next view must, or can afford to, show anew."""
@@ -240,7 +241,7 @@ class Projection:
         }
         self._saved = dict(checkpoint.batches)
         self._unsaved.clear()
-        self._rows = {}
+        self._rows = Overlay.empty()
         self._doubtful = set()
         self._wakes = []
         self._dirty = dict.fromkeys(self._models)

@@ -76,7 +76,7 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
-    {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing"},
+    {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing", "engine.overlay"},
     {"engine.places", "engine.servers", "engine.transport", "engine.hints", "engine.together"},
     {"engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port", "engine.redis_subscription"},
