@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from engine.feeds.port import Feed as Feed
     from engine.feeds.port import Seekable as Seekable
     from engine.feeds.port import Sink as Sink
+    from engine.feeds.port import WholeFile as WholeFile
     from engine.feeds.replay import ReplayClock as ReplayClock
     from engine.feeds.replay import ReplayFeed as ReplayFeed
     from engine.feeds.simulator import Chaos as Chaos
@@ -101,7 +102,7 @@ _HOMES = {
     "SettingsError",
     "engine.events": "Event Ignored Rejected parse",
     "engine.feeds.jsonl": "JsonlFeed",
-    "engine.feeds.port": "Envelope Feed Seekable Sink",
+    "engine.feeds.port": "Envelope Feed Seekable Sink WholeFile",
     "engine.feeds.replay": "ReplayClock ReplayFeed",
     "engine.feeds.simulator": "Chaos SimulatorFeed",
     "engine.feeds.stdin": "StdinFeed",

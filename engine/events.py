@@ -39,7 +39,7 @@ _NOT_FINITE: Final = re.compile(rb"-?(?:NaN|Infinity)")
 _HARD_ESCAPES: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class Event(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A progress event: its facts are what it makes us remember.
 
     `time` is the payload's own time, else the envelope's.
@@ -51,7 +51,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     facts: tuple[Fact, ...]
 
 
-class Ignored(msgspec.Struct, frozen=True, gc=False):
+class Ignored(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A valid envelope that carries no progress, or one of an unknown type."""
 
     event_type: str
@@ -59,7 +59,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     known: bool
 
 
-class Rejected(msgspec.Struct, frozen=True, gc=False):
+class Rejected(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Bytes that are no usable event: a reason code, a message and the field, if any.
 
     `reason` is one of `json`, `not_utf8`, `not_object`, `too_large`, `depth`, `number`, `nul`,

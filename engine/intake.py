@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from engine.ahead import ReadAhead
+from engine.decoder import FileDecoder
+from engine.decoding import Decoded
 from engine.errors import RepositoryConflict, RepositoryUnavailable
 from engine.feeds.port import Feed
-from engine.recorder import Decoded, Recorder
+from engine.recorder import Recorder
 from engine.repository import BatchStateRepository
 from engine.together import run_together
 
@@ -42,7 +44,8 @@ class Intake:
         self._at_once = at_once
         self._patience_seconds = patience_seconds
         self._told = told
-        self._ahead = ReadAhead(feed, recorder.begin)
+        elsewhere = FileDecoder.start(feed, recorder.begin_decoded)
+        self._ahead = elsewhere or ReadAhead(feed, recorder.begin)
         self._under_way = 0
         self._owing = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.Future()
@@ -88,6 +91,7 @@ class Intake:
                     break
                 self._under_way += 1
                 last = asyncio.create_task(self._keep(decoded, last))
+                decoded = None  # the next one then takes its place in memory, which is warm
                 under_way.add(last)
                 for done in (self._note_failure, under_way.discard, lambda _: room.release()):
                     last.add_done_callback(done)

@@ -35,7 +35,7 @@ COMPLETED: Final = int(Outcome.COMPLETED)
 OUTCOME_NAMES: Final = ("pending", "failed", "completed")
 
 
-class StepFact(msgspec.Struct, frozen=True, gc=False):
+class StepFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """One result of one step of one essay.
 
     `batch_id` is empty when the event names no batch. `detail` tells how much the event
@@ -53,7 +53,7 @@ class StepFact(msgspec.Struct, frozen=True, gc=False):
     metadata: str = "{}"
 
 
-class EssaysFact(msgspec.Struct, frozen=True, gc=False):
+class EssaysFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Essays that belong to a batch; `file_name` only where a single essay is meant."""
 
     batch_id: str
@@ -62,7 +62,7 @@ class EssaysFact(msgspec.Struct, frozen=True, gc=False):
     file_name: str = ""
 
 
-class RegistrationFact(msgspec.Struct, frozen=True, gc=False):
+class RegistrationFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """How many essays a batch expects: the only denominator."""
 
     batch_id: str
@@ -72,7 +72,7 @@ class RegistrationFact(msgspec.Struct, frozen=True, gc=False):
     owner: str = ""
 
 
-class PhaseFact(msgspec.Struct, frozen=True, gc=False):
+class PhaseFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something about a phase of a batch in one run.
 
     `status` is `started`, `skipped`, `reported` (a service finished; `value` has its word)
@@ -87,7 +87,7 @@ class PhaseFact(msgspec.Struct, frozen=True, gc=False):
     value: str = ""
 
 
-class BatchFact(msgspec.Struct, frozen=True, gc=False):
+class BatchFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something about a batch as a whole: content, readiness, pipelines, results.
 
     `status` is one of `CONTENT` or `content_complete`, `ready`, `requested`, `denied`,

@@ -6,14 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import TypeAlias
 
 import msgspec
 
 from engine.account import Account
 from engine.clock import Clock
+from engine.decoding import Decoded, decode
 from engine.errors import NotFound, RepositoryConflict, RepositoryError, RepositoryUnavailable
-from engine.events import Event, Ignored, Rejected, parse
+from engine.events import Event, Rejected
 from engine.feeds.port import Envelope
 from engine.models import BatchRecord, Fact
 from engine.projection import Projection
@@ -25,11 +25,6 @@ DEAD_LETTER_BYTES = 64 * 1024
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 10.0
 _PAGE = 1000
-_CUT_OFF = frozenset({"json", "not_utf8"})
-"""The reasons for which half a line is refused."""
-
-Decoded: TypeAlias = tuple[Sequence[Envelope], Sequence[Event | Ignored | Rejected]]
-"""A chunk and what its envelopes say, one for one."""
 
 
 class Recorder:
@@ -75,18 +70,16 @@ class Recorder:
             RepositoryError: It could not be kept, and patience has run out.
         """
         async with self._turn:
-            await self._keep(*self.begin(chunk))
+            await self._keep(self.begin(chunk))
 
     def begin(self, chunk: Sequence[Envelope]) -> Decoded:
         """Decode a chunk, which is in flight from now on."""
-        parsed = [
-            _unusual(envelope)
-            if envelope.oversize or envelope.truncated or envelope.refusal
-            else parse(envelope.raw)
-            for envelope in chunk
-        ]
-        self._account.begin(len(chunk))
-        return chunk, parsed
+        return self.begin_decoded(decode(chunk))
+
+    def begin_decoded(self, decoded: Decoded) -> Decoded:
+        """Take note of a chunk that was decoded elsewhere, and is in flight from now on."""
+        self._account.begin(len(decoded.parsed))
+        return decoded
 
     async def keep(self, decoded: Decoded) -> None:
         """Record one chunk in flight.
@@ -95,7 +88,7 @@ class Recorder:
             RepositoryError: It could not be kept, and patience has run out.
         """
         async with self._turn:
-            await self._keep(*decoded)
+            await self._keep(decoded)
 
     async def submit(self, raw: bytes) -> None:
         """Put one envelope through the same path as a feed's.
@@ -109,18 +102,17 @@ class Recorder:
             self._account.retract(1)
             raise
 
-    async def _keep(
-        self, chunk: Sequence[Envelope], parsed: Sequence[Event | Ignored | Rejected]
-    ) -> None:
+    async def _keep(self, decoded: Decoded) -> None:
         facts: list[Fact] = []
-        letters: list[DeadLetter] = []
-        for envelope, event in zip(chunk, parsed, strict=True):
+        rejected: list[Rejected] = []
+        for event in decoded.parsed:
             if isinstance(event, Event):
                 facts += event.facts
             elif isinstance(event, Rejected):
-                letters.append(self._dead_letter(envelope, event))
+                rejected.append(event)
+        letters = list(map(self._dead_letter, decoded.refused, rejected))
         news = await self._record(facts, letters)
-        self._account.settle(parsed, news)
+        self._account.settle(decoded.parsed, news)
         self._told()
 
     async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
@@ -219,18 +211,3 @@ class Recorder:
 def _plain(records: Iterable[BatchRecord]) -> list[BatchRecord]:
     """Return records without their doubts: changes do not tell when those are settled."""
     return [msgspec.structs.replace(record, doubt="") for record in records]
-
-
-def _unusual(envelope: Envelope) -> Event | Ignored | Rejected:
-    """Judge an envelope that its feed refuses, or that may not be whole.
-
-    The last line of a file can be whole all the same.
-    """
-    if envelope.refusal:
-        return Rejected(*envelope.refusal)
-    if envelope.oversize:
-        return Rejected("too_large", f"{envelope.oversize} bytes in one envelope")
-    event = parse(envelope.raw)
-    if envelope.truncated and isinstance(event, Rejected) and event.reason in _CUT_OFF:
-        return Rejected("truncated_line", "the source ends in the middle of a line")
-    return event

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from bcs_tui.commands.plain import note
 from bcs_tui.format import clean
-from engine import Engine, Envelope, Feed
+from engine import Engine, Envelope, Feed, WholeFile
 
 State: TypeAlias = Callable[[], tuple[str, Iterable[str]]]
 """Tells present trouble, empty if there is none, and all notices so far."""
@@ -44,6 +44,12 @@ class Metered(Feed):
 
     def give_back(self) -> None:
         self._feed.give_back()
+
+    def whole_file(self) -> WholeFile | None:
+        return self._feed.whole_file()
+
+    def progressed(self, size: int) -> None:
+        self._bytes += size
 
     async def aclose(self) -> None:
         await self._feed.aclose()

@@ -11,11 +11,14 @@ from engine.clock import Clock, SystemClock, rfc3339
 from engine.errors import FeedUnavailable
 from engine.feeds.files import open_regular, open_text, unavailable
 from engine.feeds.lines import envelopes
-from engine.feeds.port import CHUNK_SIZE, Envelope, Feed
+from engine.feeds.port import CHUNK_SIZE, Envelope, Feed, WholeFile
 from engine.feeds.tail import Tail
 
 DRAIN_SECONDS = 60.0
 """For how long a writer may go on in a file that was renamed before we let go of it."""
+
+ELSEWHERE_BYTES = 16 * 1024 * 1024
+"""From which size a file is worth a process of its own: to start one takes a tenth of a second."""
 
 _NOTICES_KEPT = 20
 
@@ -94,6 +97,14 @@ class JsonlFeed(Feed):
                     async with asyncio.timeout(self._poll_seconds):
                         await self._closed.wait()
         return None
+
+    def whole_file(self) -> WholeFile | None:
+        """Return the file if nothing was read of it yet, nobody waits for more, and it is long."""
+        if self._follow or self._current is None or self._current.size < ELSEWHERE_BYTES:
+            return None
+        if self._current.offset or self._closed.is_set():
+            return None
+        return WholeFile(str(self._path), self._current.descriptor, self._chunk_size)
 
     async def aclose(self) -> None:
         """Close the file; a waiting `read` ends."""

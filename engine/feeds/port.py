@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,6 +31,14 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     sha256: str = ""
     truncated: bool = False
     refusal: tuple[str, str] | None = None
+
+
+class WholeFile(NamedTuple):
+    """A file of envelopes, one a line; the descriptor stays the feed's."""
+
+    path: str
+    descriptor: int
+    chunk_size: int
 
 
 class Feed(ABC):
@@ -63,6 +72,17 @@ class Feed(ABC):
 
     def give_back(self) -> None:
         """Take note that what was read last is not recorded, and that this is not its fault."""
+        return None
+
+    def whole_file(self) -> WholeFile | None:
+        """Return the file that all of this feed is, if it is worth a process of its own.
+
+        Whoever has it read elsewhere does not call `read`, and tells `progressed` instead.
+        """
+        return None
+
+    def progressed(self, size: int) -> None:
+        """Take note that so many more bytes were read elsewhere."""
         return None
 
     @abstractmethod
