@@ -192,6 +192,11 @@ class BatchStateRepository(ABC):
         return []
 
     @property
+    def lacking(self) -> str:
+        """Why listings may lack batches that are there; empty where they lack none."""
+        return ""
+
+    @property
     def hints(self) -> list[str]:
         """What is worth saying once: nothing is wrong, but it could be better."""
         return []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from envelopes import VECTORS, vector
 from redis_servers import empty, shared_redis
 
@@ -125,3 +126,18 @@ def test_sentinel_is_refused_in_one_line(
     said = capsys.readouterr().err
     assert "BCS_REDIS_URL: Sentinel is not supported; name the master itself" in said
     assert "CANARY" not in said
+
+
+def test_a_list_that_may_lack_something_says_so(
+    run: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.backends.redis.STEPS_AT_ONCE", 2)
+    with redis.Redis.from_url(shared_redis().url) as client:
+        client.mset({f"bcs:essay_state:b{number}:e": "{}" for number in range(30)})
+        assert main(["ls"]) == 0
+        assert capsys.readouterr().err == ""
+        client.mset({f"another:{number}": "" for number in range(10_000)})
+    assert main(["ls"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not all keys of Redis were looked through" in said

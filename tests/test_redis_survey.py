@@ -68,9 +68,12 @@ async def test_a_look_goes_on_from_where_it_stopped(client: Redis) -> None:
     async with aclosing(repository):
         looks = 1
         while not await repository.discover(20):
+            assert "may be missing" in repository.lacking
+            assert "may be missing" not in str(repository.notices), "nobody watches"
             looks += 1
             assert looks < 10
         assert looks > 1
+        assert repository.lacking == ""
         found = [record.batch_id for record in await repository.summaries()]
         assert found == [*BATCHES, "phases-only"]
 

@@ -38,6 +38,7 @@ async def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     async with open_repository(settings, read_only=True) as repository:
         batches = await _all(repository)
+        lacking = repository.lacking
         now = repository.clock.now()
     if arguments.json:
         print_list("batches", (BatchCompletionSummary.from_summary(one, now) for one in batches))
@@ -46,6 +47,8 @@ async def run(arguments: argparse.Namespace) -> int:
             print(as_json(BatchCompletionSummary.from_summary(one, now)))
     elif batches:
         print_table(_HEADINGS, map(_row, batches))
+    if lacking:
+        note(f"warning: {lacking}")
     if not batches:
         note(why_mock(settings) if settings.backend == "mock" else "no batches yet")
     return 0

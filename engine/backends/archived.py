@@ -413,6 +413,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         """Whether an account that is to read could also write."""
         return [*self._live.hints, *self._archive.hints]
 
+    @property
+    def lacking(self) -> str:
+        """Why batches that only another service wrote may be missing; empty where none is."""
+        return self._live.lacking
+
     async def mend(self) -> None:
         """Bring each part what it lacks, now and not only when it is due.
 

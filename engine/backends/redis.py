@@ -287,7 +287,7 @@ class RedisBatchStateRepository(Cache):
         """Return batches in the order of their ids, at a cost independent of their essays."""
         if batch_ids is not None:
             return await self._chosen(sorted({name for name in batch_ids if name > after}), limit)
-        if self._survey.is_due:
+        if self._survey.is_due and not after:  # between pages nothing new comes in
             await self._survey.look(STEPS_AT_ONCE)
         found: list[BatchRecord] = []
         while len(found) < limit:
@@ -405,7 +405,13 @@ class RedisBatchStateRepository(Cache):
     @property
     def notices(self) -> list[str]:
         """What the server does not promise, and what is not seen yet."""
-        return [*self._warnings, *self._survey.notices]
+        lacking = self.lacking if self._survey.is_running else ""
+        return [*self._warnings, *filter(None, [lacking])]
+
+    @property
+    def lacking(self) -> str:
+        """Why batches that only another service wrote may be missing; empty where none is."""
+        return self._survey.lacking
 
     @property
     def hints(self) -> list[str]:

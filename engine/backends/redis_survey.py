@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from engine.backends.redis_keys import ANY_OF_SERVICES
@@ -29,6 +29,10 @@ _RETRY_SECONDS: Final = 2.0
 
 _UNFINISHED: Final = (
     "still looking through all keys of Redis: of what only another service wrote, some is missing"
+)
+_STOPPED: Final = (
+    "not all keys of Redis were looked through: of what only another service wrote, some may be"
+    " missing; `bcs-tui watch` goes on looking"
 )
 _DENIED: Final = (
     "the account may not SCAN: of batches that only another service wrote, nothing is shown"
@@ -61,12 +65,13 @@ class Survey:
         return self._essays
 
     @property
-    def notices(self) -> Iterator[str]:
-        """Why there may be more than was found, while somebody watches."""
+    def lacking(self) -> str:
+        """Why there may be more than was found; empty where all was."""
         if self._denied:
-            yield _DENIED
-        elif self.is_running and not self.is_complete:
-            yield _UNFINISHED
+            return _DENIED
+        if self.is_complete:
+            return ""
+        return _UNFINISHED if self.is_running else _STOPPED
 
     @property
     def is_due(self) -> bool:
@@ -103,7 +108,7 @@ class Survey:
                 except RepositoryUnavailable as error:
                     if isinstance(error.__cause__, PermissionError):
                         self._denied = True
-                        return
+                        await asyncio.Event().wait()  # nothing to look at as long as one watches
                     _log.info("the look through all keys is interrupted: %s", error)
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
