@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from envelopes import VECTORS, vector
-from redis_servers import empty, shared_redis
+from redis_servers import empty, rules_of, shared_redis, url_for
 
 from bcs_tui.cli import main
 
@@ -141,3 +141,20 @@ def test_a_list_that_may_lack_something_says_so(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "not all keys of Redis were looked through" in said
+
+
+def test_info_says_on_demand_what_the_backend_says(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "backend says" not in run("info")
+    said = json.loads(run("info", "--check", "--json"))["backend_says"]
+    assert said.startswith("the Redis account could write; Redis keeps no log of writes")
+    url = url_for(shared_redis(), "bcs_observer", rules_of("bcs_observer"))
+    monkeypatch.setenv("BCS_REDIS_URL", url)
+    assert "account" not in json.loads(run("info", "--check", "--json"))["backend_says"]
+    monkeypatch.setenv("BCS_REDIS_URL", "redis://:CANARY-7f3a@127.0.0.1:1/0")
+    assert main(["info", "--check"]) == 69
+    answer = capsys.readouterr()
+    assert "BCS_REDIS_URL" in answer.out
+    assert "Redis at 127.0.0.1:1 cannot be reached" in answer.err
+    assert "CANARY" not in answer.out + answer.err
