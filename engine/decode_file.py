@@ -22,7 +22,7 @@ from engine.feeds.tail import Tail
 
 LENGTH_BYTES: Final = 4
 _STDIN, _STDOUT = 0, 1
-_COLLECT_AFTER: Final = 50_000  # There are no cycles to find, only chunks that come and go.
+_COLLECT_AFTER: Final = 500_000  # There are no cycles to find, only chunks that come and go.
 
 
 class Read(msgspec.Struct, gc=False):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from bcs_tui.commands.options import FILES, UNTRUSTWORTHY, add_json, add_verb, settings_of, why_mock
 from bcs_tui.commands.plain import as_json, note
@@ -31,6 +34,10 @@ PATIENCE_SECONDS = 10.0
 
 CHUNK_SIZE = 5000
 """Events per transaction: a commit that reaches the disk costs as much as a thousand events."""
+
+COLLECT_AFTER: Final = 500_000
+"""Chunks come and go without cycles, and what stays of them is batches: each look for cycles
+there has to fetch it all from memory, and empties the processor's caches for the next chunk."""
 
 
 def add(verbs: Verbs) -> None:
@@ -75,9 +82,10 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_engine(settings, feed, patience_seconds=patience, headless=True) as engine:
         try:
             with (
+                _seldom_collected(),
                 shown(lambda: line(engine, feed))
                 if sys.stderr.isatty()
-                else told(lambda: _state(engine), already)
+                else told(lambda: _state(engine), already),
             ):
                 await engine.run()
         finally:
@@ -89,6 +97,16 @@ async def run(arguments: argparse.Namespace) -> int:
 def _state(engine: Engine) -> tuple[str, Iterable[str]]:
     health = engine.health
     return health.trouble, health.notices
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 async def _live(
