@@ -19,10 +19,8 @@ DEAD_LETTERS: Final = "bcs:tui:{dead_letters}"
 ANY_ESSAY: Final = "bcs:essay_state:*"
 """Matches the document of every essay, also of those that only other services know."""
 
-ANY_PHASES: Final = "bcs:batch:*:phases"
-
 ANY_OF_SERVICES: Final = "bcs:[be]*"
-"""Matches what either of them matches, and little else: one look is enough for both."""
+"""Matches documents and hashes of phases, and little else: one look is enough for both."""
 
 _ESSAY_PREFIX: Final = "bcs:essay_state:"
 _PHASES_PREFIX: Final = "bcs:batch:"
@@ -74,7 +72,7 @@ class Keys:
         return self._bare(batch_id), essay_id
 
     def batch_of_phases(self, key: str) -> str:
-        """Return the batch of a key of `ANY_PHASES`."""
+        """Return the batch of a key of phases."""
         return self._bare(key.removeprefix(_PHASES_PREFIX).removesuffix(_PHASES_SUFFIX))
 
     def named_by(self, key: str) -> tuple[str, str]:

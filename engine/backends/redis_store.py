@@ -66,19 +66,25 @@ class Store(Link):
         async with self.careful():
             await self._watching.adopt(keys, arguments)
 
-    async def seal(self, keys: Sequence[str], chain: str, until: str) -> bool:
-        """Declare the counts of a batch right if nobody else has written since `chain`.
+    async def seal(self, calls: Sequence[tuple[str, str, str, str]]) -> list[bool]:
+        """Declare the counts of batches right into which nobody else has written since.
+
+        Args:
+            calls: Keys of summary and index, the chain that must still hold, and until when
+                its essays live, if that is new.
 
         Returns:
-            Whether they are.
+            Of each whether they are.
         """
         if self.scripts_allowed:
-            call = [len(keys), *keys, chain, until]
-            replies = await self.run(SEAL, [call])
+            replies = await self.run(SEAL, [(2, *call) for call in calls])
             if replies is not None:
-                return bool(replies[0])
+                return list(map(bool, replies))
         async with self.careful():
-            return await self._watching.seal(keys, chain, until)
+            return [
+                await self._watching.seal([summary, index], chain, until)
+                for summary, index, chain, until in calls
+            ]
 
     async def swap(self, changes: Sequence[tuple[str, bytes | None, bytes]]) -> list[int]:
         """Replace texts that are as they were read; return the positions of those that are not.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -17,9 +17,9 @@ import msgspec
 from engine.backends.redis_batch import decode_batch, decode_index, delta_of
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_homeless import tie
-from engine.backends.redis_keys import ANY_ESSAY, ANY_PHASES, BATCHES
+from engine.backends.redis_keys import ANY_ESSAY, BATCHES
 from engine.backends.redis_letters import unreadable, write_letters
-from engine.backends.redis_reads import essay_ids_of, page_of_batches, read_rows, without_keys
+from engine.backends.redis_reads import page_of_batches, read_rows, without_keys
 from engine.backends.redis_rows import BatchWrite, CachedBatch, EssayRow, settle, writes_of
 from engine.backends.redis_store import Store
 from engine.models import BatchRecord, is_aggregate
@@ -31,19 +31,20 @@ _PAUSE_PER_STEP: Final = 3.0
 _ATTEMPTS: Final = 5
 
 
-async def scan(store: Store, match: str, budget_steps: int | None = None) -> set[str] | None:
-    """Return all keys of a pattern; `None` if that takes more steps than the budget has.
+async def scan(
+    store: Store, match: str, budget_steps: int | None = None
+) -> AsyncIterator[list[bytes] | None]:
+    """Yield all keys of a pattern, page by page; `None` at last if the budget has run out.
 
     Without a budget it takes its time: most of it is pause.
     """
-    found: set[str] = set()
     steps = 0
     for node in store.nodes():
         cursor = 0
         while True:
             began = asyncio.get_running_loop().time()
             cursor, keys = await store.scan(node, cursor, match, KEYS_AT_ONCE)
-            found.update(key.decode(errors="replace") for key in keys)
+            yield keys
             if not cursor:
                 break
             steps += 1
@@ -51,24 +52,33 @@ async def scan(store: Store, match: str, budget_steps: int | None = None) -> set
                 took = asyncio.get_running_loop().time() - began
                 await asyncio.sleep(took * _PAUSE_PER_STEP)
             elif steps >= budget_steps:
-                return None
+                yield None
+                return
+
+
+async def discover(
+    store: Store, batch_ids: Iterable[str], budget_steps: int | None
+) -> dict[str, set[str]] | None:
+    """Return the essays of batches for which any service left a document; `None` if too many.
+
+    Args:
+        store: The server.
+        batch_ids: Those of other batches are passed over: there may be millions.
+        budget_steps: How many thousand keys are looked at before it is too many.
+    """
+    found: dict[str, set[str]] = {batch_id: set() for batch_id in batch_ids}
+    prefixes = {
+        store.keys.of(batch_id).essay_prefix.encode(): essays for batch_id, essays in found.items()
+    }
+    async for keys in scan(store, ANY_ESSAY, budget_steps):
+        if keys is None:
+            return None
+        for key in keys:
+            place = key.rfind(b":") + 1
+            essays = prefixes.get(key[:place])
+            if essays is not None and place < len(key):
+                essays.add(key[place:].decode(errors="replace"))
     return found
-
-
-async def discover(store: Store, budget_steps: int | None) -> dict[str, set[str]] | None:
-    """Return the essays of every batch for which any service left a key; `None` if too many."""
-    keys = await scan(store, ANY_ESSAY, budget_steps)
-    phases = None if keys is None else await scan(store, ANY_PHASES, budget_steps)
-    if keys is None or phases is None:
-        return None
-    found: dict[str, set[str]] = defaultdict(set)
-    for key in phases:
-        found[store.keys.batch_of_phases(key)].update(())
-    for key in keys:
-        batch_id, essay_id = store.keys.essay_of(key)
-        if batch_id and essay_id:
-            found[batch_id].add(essay_id)
-    return dict(found)
 
 
 class _Chain(NamedTuple):
@@ -92,58 +102,71 @@ class Sweeper:
         That is all of them when the budget was not enough, and those into which another
         service wrote meanwhile.
         """
-        chains = {batch_id: await self._chain(batch_id) for batch_id in batch_ids}
-        found = await discover(self._store, budget_steps)
+        chains = await self._chains(list(batch_ids))
+        found = await discover(self._store, chains, budget_steps)
         if found is None:
             return set(chains)
-        return {
-            batch_id
-            for batch_id, chain in chains.items()
-            if not await self._verify_one(batch_id, chain, found.get(batch_id, set()))
-        }
+        names = list(chains)
+        asked = [("HKEYS", self._store.keys.of(batch_id).essays) for batch_id in names]
+        for batch_id, counted in zip(names, await self._store.send(asked), strict=True):
+            chain, others = chains[batch_id], found[batch_id]
+            known = {name.decode() for name in counted}
+            # Since its birth nobody but us has written: only what we never counted can be wrong.
+            own = chain.from_birth and not chain.expiring
+            if wanted := others - known if own else known | others:
+                await self._align(batch_id, wanted, everything=chain.expiring)
+        return await self._seal(chains)
 
-    async def _verify_one(self, batch_id: str, chain: _Chain, others: set[str]) -> bool:
-        """Bring one batch in line with the keys that were found; tell whether that holds."""
-        known = await essay_ids_of(self._store, batch_id)
-        # Since its birth nobody but us has written: only what we never counted can be wrong.
-        wanted = others - known if chain.from_birth and not chain.expiring else known | others
-        if wanted:
-            await self._align(batch_id, wanted, everything=chain.expiring)
-        until = ""
-        if chain.expiring:
-            until = str(await self._store.now_ms() + self._store.ttl * 1000)
-        keys = self._store.keys.of(batch_id)
-        return await self._store.seal([keys.summary, keys.index], chain.name, until)
+    async def _seal(self, chains: Mapping[str, _Chain]) -> set[str]:
+        """Declare the counts of batches right; return those into which others have written."""
+        until = str(await self._store.now_ms() + self._store.ttl * 1000)
+        calls = []
+        for batch_id, chain in chains.items():
+            keys = self._store.keys.of(batch_id)
+            calls.append((keys.summary, keys.index, chain.name, until if chain.expiring else ""))
+        sealed = await self._store.seal(calls)
+        return {batch_id for batch_id, holds in zip(chains, sealed, strict=True) if not holds}
 
-    async def _chain(self, batch_id: str) -> _Chain:
-        """Return the chain that holds now, and whether it began with the batch or runs out."""
-        batch = await self._batch(batch_id)
+    async def _chains(self, batch_ids: Sequence[str]) -> dict[str, _Chain]:
+        """Return the chains that hold now, whether from the beginning, and what runs out."""
+        batches = await self._batches(batch_ids)
+        lost = list(batches)
         for _ in range(_ATTEMPTS):
-            [reply] = await self._store.write([BatchWrite(batch, None, None, (), (), (), ())])
-            if reply[0] != b"lost":
+            writes = [BatchWrite(batches[name], None, None, (), (), (), ()) for name in lost]
+            replies = await self._store.write(writes)
+            lost = [n for n, reply in zip(lost, replies, strict=True) if reply[0] == b"lost"]
+            if not lost:
                 break
-            await adopt(self._store, batch_id)
-        [fields] = await self._store.send([("HGETALL", batch.keys.index)])
-        index = decode_index(_mapping(fields))
-        expiring = index.until <= await self._store.now_ms()
-        return _Chain(index.chain, index.chain == index.born, expiring)
+            for batch_id in lost:
+                await adopt(self._store, batch_id)
+        asked = [("HGETALL", batch.keys.index) for batch in batches.values()]
+        stored = await self._store.send(asked)
+        now = await self._store.now_ms()
+        chains = {}
+        for batch_id, fields in zip(batches, stored, strict=True):
+            index = decode_index(_mapping(fields))
+            chains[batch_id] = _Chain(index.chain, index.chain == index.born, index.until <= now)
+        return chains
 
-    async def _batch(self, batch_id: str) -> CachedBatch:
-        keys = self._store.keys.of(batch_id)
-        [raw] = await self._store.send([("GET", keys.batch)])
-        record = BatchRecord(batch_id)
-        if raw is not None:
-            try:
-                record = decode_batch(batch_id, raw)
-            except Unreadable as error:
-                letter = unreadable(keys.batch, raw, str(error), self._now())
-                await write_letters(self._store, [letter])
-        return CachedBatch(keys, record, raw)
+    async def _batches(self, batch_ids: Sequence[str]) -> dict[str, CachedBatch]:
+        names = [self._store.keys.of(batch_id) for batch_id in batch_ids]
+        raws = await self._store.send([("GET", keys.batch) for keys in names])
+        batches = {}
+        for batch_id, keys, raw in zip(batch_ids, names, raws, strict=True):
+            record = BatchRecord(batch_id)
+            if raw is not None:
+                try:
+                    record = decode_batch(batch_id, raw)
+                except Unreadable as error:
+                    letter = unreadable(keys.batch, raw, str(error), self._now())
+                    await write_letters(self._store, [letter])
+            batches[batch_id] = CachedBatch(keys, record, raw)
+        return batches
 
     async def _align(self, batch_id: str, essay_ids: set[str], everything: bool) -> None:
         """Bring documents and copies of essays together; `everything`: renew their expiry too."""
         for _ in range(_ATTEMPTS):
-            batch = await self._batch(batch_id)
+            batch = (await self._batches([batch_id]))[batch_id]
             rows = await read_rows(self._store, batch_id, essay_ids)
             behind = [row for row in rows if everything or not row.in_step]
             if not behind:
