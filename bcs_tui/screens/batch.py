@@ -96,7 +96,6 @@ class BatchScreen(Page):
         essays.take(grid, row.summary.steps if row else ())
         if not essays.is_settled and self.may_settle():
             self._settle()
-        self.show_heading()
         self._show_counts(view)
         self._show_legend()
         self._show_cursor()

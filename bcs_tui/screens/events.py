@@ -60,7 +60,6 @@ class EventsScreen(FilteredPage):
         table.update_rows()
         if self.follows:
             table.scroll_to(y=max(0, len(self.rows) - table.size.height), animate=False)
-        self.show_heading()
         self.columns.show(_columns)
         self.set_class(not len(self.rows), "-nothing")
         word = "No event matches the filter; Esc clears it." if view.log else "No event yet."

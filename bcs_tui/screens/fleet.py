@@ -82,7 +82,6 @@ class FleetScreen(FilteredPage):
         if not self.rows.is_settled and (not len(self.rows) or self.may_settle()):
             self._settle()
         self.table.update_rows()
-        self.show_heading()
         self.columns.show(lambda width: [self.rows.heading(width - 1)])
         glyphs = self.context.glyphs
         newest = [entry for entry in view.log[-12:] if entry.fate != "ignored"][::-1]

@@ -113,6 +113,7 @@ class Page(Replaying, Screen[None]):
         with self.app.batch_update():
             self._show_frame(view)
             self.update_view(view, changed)
+            self.show_heading()  # it tells where the cursor is now
         self.context.engine.look_at(self.batches_on_screen())
 
     def _show_frame(self, view: View) -> None:
@@ -122,7 +123,6 @@ class Page(Replaying, Screen[None]):
         self.trouble_line.set_class(bool(lines), "-shown")
         self.trouble_line.set_height(max(1, len(lines)))
         self.trouble_line.show(lambda width: trouble(view, width))
-        self.show_heading()
         bar = self.replay_bar
         bar.display = view.replay is not None
         if view.replay:
