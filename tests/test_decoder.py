@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -223,10 +224,13 @@ def ingest(path: Path, database: Path) -> subprocess.Popen[bytes]:
 
 
 def child_of(process: subprocess.Popen[bytes]) -> psutil.Process:
+    """The child, once it runs its own program: between fork and exec it is a copy of ours."""
     while process.poll() is None:
-        children: list[psutil.Process] = psutil.Process(process.pid).children()
-        if children:
-            return children[0]
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):
+                if "engine.decode_file" in child.cmdline():
+                    found: psutil.Process = child
+                    return found
     raise AssertionError(process.communicate())
 
 
