@@ -113,10 +113,14 @@ class RedisBatchStateRepository(Cache):
         client = await open_redis(url, answer_seconds=answer_seconds)
         store = Store(client, url, ttl_seconds, answer_seconds)
         opened = cls(store, clock, read_only=read_only)
-        with explained(url):
-            opened._warnings += await warnings_of(client, alone=alone)
-        if read_only:
-            opened._hints = rights_hints("Redis", await could_write(url, answer_seconds))
+        try:
+            with explained(url):
+                opened._warnings += await warnings_of(client, alone=alone)
+            if read_only:
+                opened._hints = rights_hints("Redis", await could_write(url, answer_seconds))
+        except BaseException:
+            await client.aclose()
+            raise
         return opened
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:

@@ -170,6 +170,22 @@ async def test_a_write_whose_answer_is_lost_counts_once(
     await check_documents(client, {("e1", "first"), ("e1", "nlp"), ("e2", "nlp")})
 
 
+async def test_a_server_that_is_gone_while_it_is_opened_keeps_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clients: list[Redis] = []
+
+    async def gone(client: Redis, *, alone: bool) -> list[str]:
+        clients.append(client)
+        raise redis.ConnectionError("Connection closed by server.")
+
+    monkeypatch.setattr("engine.backends.redis.warnings_of", gone)
+    with pytest.raises(RepositoryUnavailable, match="cannot be reached"):
+        await opened(shared_redis().url)
+    pool = clients[0].connection_pool
+    assert not any(one.is_connected for one in pool._available_connections)
+
+
 async def test_failures_in_a_row_are_all_told_afterwards() -> None:
     with private_redis({"appendonly": "yes"}) as server:
         async with aclosing(await opened(server.url)) as repository:
