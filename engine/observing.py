@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from itertools import islice
@@ -71,7 +71,8 @@ class Observer:
         self._wanted = wanted
         self._named: dict[str, None] = {}
         self._look_at_all = True
-        self._work = asyncio.Event()
+        self._work, self._named_any = asyncio.Event(), asyncio.Event()
+        self._reading = asyncio.Lock()  # what was read first is taken over first
         self._known: dict[str, BatchRecord] = {}
         self._missing: set[str] = set()
         self._found: set[str] | None = None  # in the look at all batches that goes on
@@ -131,7 +132,7 @@ class Observer:
         """
         self._work.clear()
         self._after, self._found = "", None
-        await run_together(self._listen(), self._read_on())
+        await run_together(self._listen(), self._read_seen(), self._read_on())
 
     async def _listen(self) -> None:
         first = True
@@ -144,8 +145,21 @@ class Observer:
                 self._note_contact()
                 if first or names is None or names:
                     self._work.set()
+                    self._named_any.set()
                 first = False
         raise RepositoryUnavailable(f"{self._repository.name} sends no more notices of changes")
+
+    async def _read_seen(self) -> None:
+        """Read what was named and is looked at: it waits for nothing else."""
+        while True:
+            await self._named_any.wait()
+            self._named_any.clear()
+            started = self._clock.monotonic()
+            async with self._reading:
+                names = [name for name in self._wanted() if name in self._named]
+                if names:
+                    await self._read_named(names[:_SHORT_PAGE])
+            await self._leave_to_others(started)
 
     async def _read_on(self) -> None:
         """Read what was named, and in between, page by page, look at all batches."""
@@ -153,24 +167,27 @@ class Observer:
             await self._work.wait()
             self._work.clear()
             started = self._clock.monotonic()
-            if self._named:
-                await self._read_named()
-            if self._look_at_all and self._found is None:
-                self._look_at_all, self._found = False, set()
-            if self._found is not None:
-                await self._look_further(self._found)
+            async with self._reading:
+                if self._named:
+                    await self._read_named(list(islice(self._named, _SHORT_PAGE)))
+                if self._look_at_all and self._found is None:
+                    self._look_at_all, self._found = False, set()
+                if self._found is not None:
+                    await self._look_further(self._found)
             if self._named or self._look_at_all or self._found is not None:
                 self._work.set()
-            spent = self._clock.monotonic() - started
-            # However much changes, others need the backend too; but first of all there is
-            # nothing to be seen.
-            pause = spent * (1 / _SHARE - 1) if self._has_looked else 0
-            await asyncio.sleep(min(pause, _LONGEST_DELAY_SECONDS))
+            await self._leave_to_others(started)
 
-    async def _read_named(self) -> None:
-        """Read some of the batches that were named, first those that somebody looks at."""
-        seen = [name for name in self._wanted() if name in self._named]
-        names = list(dict.fromkeys((*seen, *islice(self._named, _SHORT_PAGE))))[:_SHORT_PAGE]
+    async def _leave_to_others(self, started: float) -> None:
+        """Pause for longer than was spent: however much changes, others need the backend too.
+
+        First of all there is nothing to be seen, so there is no pause.
+        """
+        spent = self._clock.monotonic() - started
+        pause = spent * (1 / _SHARE - 1) if self._has_looked else 0
+        await asyncio.sleep(min(pause, _LONGEST_DELAY_SECONDS))
+
+    async def _read_named(self, names: Sequence[str]) -> None:
         records = await self._repository.summaries(names, limit=len(names))
         for name in names:
             self._named.pop(name, None)
