@@ -29,7 +29,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 BATCHES, ESSAYS = 10, 1000
 STEPS = ("spellcheck", "cj_assessment", "nlp", "ai_feedback")
 IN_FLIGHT = 3
-OTHER_KEYS = 200_000
+OTHER_KEYS = 1_000_000
 START = datetime(2026, 2, 3, 8, tzinfo=UTC)
 TTL_SECONDS = 604_800
 
