@@ -7,6 +7,9 @@ import asyncio
 import pytest
 from pages import fleet, ids, lines, page, put, row, running, text
 from stills import StillEngine, empty_view, replayed, simulated, until
+from textual.events import Key
+from textual.keys import _character_to_key
+from textual.widgets import Input
 
 from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.essay import EssayScreen
@@ -79,6 +82,14 @@ async def test_commands(command: str, kind: type[Page]) -> None:
         await pilot.press("colon", *command.replace(" ", "␣").replace("␣", " "), "enter")
         await pilot.pause()
         page(app, kind)
+
+
+async def test_what_is_typed_in_one_breath_is_a_command_and_no_keys_of_the_page() -> None:
+    async with running(fleet(row("b1"), row("b2"))) as (app, pilot):
+        for key in (":", *"?qa/t:"):
+            app.post_message(Key(_character_to_key(key), key))
+        await pilot.pause()
+        assert page(app, FleetScreen).prompt.query_one(Input).value == "?qa/t:"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ from engine import Engine, Mode, View
 SETTLE_SECONDS = 0.5
 """Rows are put in a new order at most this often."""
 
+ASKING = frozenset({"command", "filter", "ask_time"})
+"""What opens the prompt; these keys go before all others, so that what is typed right behind one
+of them is not taken for keys of the page."""
+
 _SAID_SECONDS = 4.0
 
 
@@ -53,8 +57,8 @@ class Page(Replaying, Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *REPLAY_BINDINGS,
         Binding("escape", "escape", show=False),
-        Binding("slash", "filter", show=False),
-        Binding("colon", "command", show=False),
+        Binding("slash", "filter", show=False, priority=True),
+        Binding("colon", "command", show=False, priority=True),
         Binding("y", "copy", show=False),
         Binding("q", "back", show=False),
     ]
@@ -183,6 +187,10 @@ class Page(Replaying, Screen[None]):
     def _unsay(self) -> None:
         self._said = None
         self.show_heading()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys that open the prompt to it while it is open."""
+        return action not in ASKING or not self.prompt.is_open
 
     def ask(
         self, kind: str, label: str, value: str = "", *, hint: str = "", words: Iterable[str] = ()

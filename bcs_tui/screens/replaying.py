@@ -27,7 +27,7 @@ REPLAY_BINDINGS: Final[list[BindingType]] = [
     Binding("shift+right", "skip(60)", show=False),
     Binding("less_than_sign", "speed(-1)", show=False),
     Binding("greater_than_sign", "speed(1)", show=False),
-    Binding("t", "ask_time", show=False),
+    Binding("t", "ask_time", show=False, priority=True),
     Binding("L", "seek_part(1.0)", show=False),
     Binding("o", "loop", show=False),
 ]

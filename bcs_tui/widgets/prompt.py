@@ -59,7 +59,8 @@ class Prompt(Horizontal):
             line.value = value
         line.cursor_position = len(value)
         self.add_class("-open")
-        line.focus()
+        # At once: `focus` would come behind keys that are on their way already.
+        self.screen.set_focus(line)
 
     @property
     def is_open(self) -> bool:
