@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from engine.models import PhaseFact as PhaseFact
     from engine.models import RegistrationFact as RegistrationFact
     from engine.models import StepFact as StepFact
+    from engine.models import told as told
     from engine.opening import migrate as migrate
     from engine.opening import open_engine as open_engine
     from engine.opening import open_live_feed as open_live_feed
@@ -107,7 +108,7 @@ _HOMES = {
     "engine.feeds.simulator": "Chaos SimulatorFeed",
     "engine.feeds.stdin": "StdinFeed",
     "engine.models": "BatchFact BatchRecord EssayState EssaysFact OUTCOME_NAMES Outcome PhaseFact "
-    "RegistrationFact StepFact",
+    "RegistrationFact StepFact told",
     "engine.opening": "migrate open_engine open_live_feed open_repository open_sink",
     "engine.pipelines": "Planned dependencies phases_of remaining",
     "engine.places": "config_path",

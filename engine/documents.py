@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from engine.clock import rfc3339
-from engine.models import OUTCOME_NAMES, EssayState
+from engine.models import OUTCOME_NAMES, EssayState, told
 from engine.summaries import BatchSummary, StepCounts
 
 CACHE_TTL_SECONDS = 3600
@@ -33,6 +33,11 @@ class ProcessingStepStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+def _is_none(value: str | None) -> bool:
+    """Tell whether a member is left out: those that only trouble brings."""
+    return value is None
+
+
 class _Document(BaseModel):
     """Frozen; numbers that JSON lacks (NaN, Infinity) are written as strings."""
 
@@ -43,7 +48,9 @@ class EssayProcessingState(_Document):
     """One essay of a batch.
 
     `completed_steps` holds, in the order of the pipeline, only what was truly completed;
-    `step_status` has every step that its batch knows.
+    `step_status` has every step that its batch knows. A time is `None` where nothing tells it.
+    `trouble` says why what is stored of the essay cannot be read; a step of which it may tell
+    more is `unknown`.
     """
 
     batch_id: str
@@ -51,8 +58,9 @@ class EssayProcessingState(_Document):
     completed_steps: list[str] = Field(default_factory=list)
     step_status: dict[str, ProcessingStepStatus] = Field(default_factory=dict)
     step_metadata: dict[str, Any] = Field(default_factory=dict)
-    created_at: Moment
-    last_updated: Moment
+    created_at: Moment | None
+    last_updated: Moment | None
+    trouble: str | None = Field(default=None, exclude_if=_is_none)
 
     @classmethod
     def from_state(cls, summary: BatchSummary, essay: EssayState) -> EssayProcessingState:
@@ -72,8 +80,9 @@ class EssayProcessingState(_Document):
                 for step in status
                 if step in essay.steps
             },
-            created_at=essay.created_at,
-            last_updated=essay.last_updated,
+            created_at=told(essay.created_at),
+            last_updated=told(essay.last_updated),
+            trouble=essay.trouble or None,
         )
 
 
@@ -82,6 +91,8 @@ def _status(counts: StepCounts, essay: EssayState) -> ProcessingStepStatus:
     fact = essay.steps.get(counts.step)
     if fact is not None and fact.outcome:
         return ProcessingStepStatus(OUTCOME_NAMES[fact.outcome])
+    if essay.trouble:
+        return ProcessingStepStatus.UNKNOWN
     return ProcessingStepStatus.SKIPPED if counts.skipped else ProcessingStepStatus.PENDING
 
 
@@ -116,7 +127,8 @@ class BatchCompletionSummary(_Document):
     """A batch as a whole; `None` stands for what is not known.
 
     `expected_essays` comes from the registration only, `seen_essays` counts those that any
-    event named, `total_essays` is the larger. `reason` says why, where `status` is not plain.
+    event named, `total_essays` is the larger. `reason` says why, where `status` is not plain,
+    `doubt` why the counts may be wrong, where nothing proves them.
     """
 
     batch_id: str
@@ -132,6 +144,7 @@ class BatchCompletionSummary(_Document):
     cache_ttl_seconds: int = CACHE_TTL_SECONDS
     owner: str | None = None
     reason: str | None = None
+    doubt: str | None = Field(default=None, exclude_if=_is_none)
 
     @classmethod
     def from_summary(cls, summary: BatchSummary, generated_at: datetime) -> BatchCompletionSummary:
@@ -151,4 +164,5 @@ class BatchCompletionSummary(_Document):
             generated_at=generated_at,
             owner=summary.owner or None,
             reason=summary.reason or None,
+            doubt=summary.doubt or None,
         )

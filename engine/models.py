@@ -169,6 +169,11 @@ def absorb_upload(record: BatchRecord, fact: BatchFact) -> None:
         record.rejected += 1
 
 
+def told(moment: datetime) -> datetime | None:
+    """Return a moment; `None` for the one that stands for a time that nothing tells."""
+    return None if moment == BEGINNING else moment
+
+
 def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     """Return the earlier of two times; an unknown time is the earliest."""
     if one is None or other is None:
@@ -232,13 +237,18 @@ def merge_homeless(old: Homeless | None, new: StepFact) -> Homeless:
 
 
 class EssayState(msgspec.Struct, frozen=True):
-    """One essay of a batch; `steps` holds the merged result of each step that has one."""
+    """One essay of a batch; `steps` holds the merged result of each step that has one.
+
+    A time that nothing tells is `BEGINNING`. `trouble` says why what is stored of the essay
+    cannot be read, or not all of it: then nothing is known of steps without a result.
+    """
 
     essay_id: str
     created_at: datetime
     steps: Mapping[str, StepFact]
     file_name: str = ""
     file_name_at: datetime = BEGINNING
+    trouble: str = ""
 
     @property
     def last_updated(self) -> datetime:
@@ -251,7 +261,8 @@ class BatchRecord(msgspec.Struct):
 
     `counts` maps a step to [completed, failed]. `first_at` and `last_at` are the oldest and
     newest times that events themselves carried. `doubt` says why the counts may not be the
-    whole truth; a backend that can vouch for them leaves it empty.
+    whole truth; a backend that can vouch for them leaves it empty. Where the essays were loaded
+    as well, `unreadable` names those that may have more results than could be read.
     """
 
     batch_id: str
@@ -266,6 +277,7 @@ class BatchRecord(msgspec.Struct):
     counts: dict[str, list[int]] = msgspec.field(default_factory=dict)
     milestones: dict[tuple[str, str, str, str], Milestone] = msgspec.field(default_factory=dict)
     doubt: str = ""
+    unreadable: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -283,6 +295,8 @@ class BatchRecord(msgspec.Struct):
     def saw(self, moment: datetime) -> bool:
         """Stretch the span of this batch's own times over a moment; tell whether it grew."""
         first, last = self.first_at, self.last_at
+        if moment == BEGINNING:
+            return False  # nothing told the time
         if first is None or last is None:
             self.first_at = self.last_at = moment
         elif moment > last:

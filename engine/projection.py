@@ -153,7 +153,11 @@ class Projection:
         """Keep the essays of a batch from now on; the batch that was open is let go."""
         index = {essay_id: position for position, essay_id in enumerate(columns.essay_ids)}
         self.grid = Grid(
-            columns.record.batch_id, list(columns.essay_ids), dict(columns.outcomes), index
+            columns.record.batch_id,
+            list(columns.essay_ids),
+            dict(columns.outcomes),
+            index,
+            unreadable=set(columns.record.unreadable),
         )
         return self.grid
 
@@ -290,6 +294,7 @@ class Projection:
         if isinstance(fact, StepFact):
             column = grid.outcomes.setdefault(fact.step, bytearray(len(grid.essay_ids)))
             column[grid.index[fact.essay_id]] = fact.outcome
+        grid.unreadable.difference_update(essay_ids)  # what was recorded can be read
         grid.version += 1
 
 

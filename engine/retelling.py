@@ -69,7 +69,9 @@ def _of_essay(record: BatchRecord, essay: EssayState) -> Iterator[Fact]:
     batch_id, essay_id = record.batch_id, essay.essay_id
     results = essay.steps.values()
     yield from results
-    if all(fact.time != essay.created_at for fact in results):
+    if essay.created_at == BEGINNING and results:
+        pass  # nothing tells when it was created
+    elif all(fact.time != essay.created_at for fact in results):
         if not results or (
             record.first_at
             and record.last_at

@@ -150,8 +150,9 @@ class EventLog(Sequence[LogEntry]):
 class Grid(msgspec.Struct):
     """The essays of the one batch that is open, as columns, kept up to date in place.
 
-    `outcomes[step][i]` is the `Outcome` of `essay_ids[i]`. `version` grows with every
-    change. Only the engine writes; readers on the same event loop never see half a change.
+    `outcomes[step][i]` is the `Outcome` of `essay_ids[i]`; a pending one of an essay that is in
+    `unreadable` is not known. `version` grows with every change. Only the engine writes; readers
+    on the same event loop never see half a change.
     """
 
     batch_id: str
@@ -159,6 +160,7 @@ class Grid(msgspec.Struct):
     outcomes: dict[str, bytearray]
     index: dict[str, int]
     version: int = 0
+    unreadable: set[str] = msgspec.field(default_factory=set)
 
 
 class View(msgspec.Struct, frozen=True):

@@ -79,6 +79,26 @@ def check_truth(run: Callable[..., str]) -> None:
         assert names == truth["failed_essay_ids"]
 
 
+def test_essays_that_cannot_be_read(run: Callable[..., str]) -> None:
+    with redis.Redis.from_url(shared_redis().url, driver_info=None, protocol=2) as client:
+        client.set("bcs:essay_state:bad1:e1", '{"completed_steps": ["nlp"], "step_metadata": {}}')
+        client.set("bcs:essay_state:bad1:e2", b"\xff")
+        client.lpush("bcs:essay_state:bad1:e3", "x")
+    one, two, three = [json.loads(line) for line in run("essays", "bad1", "--jsonl").splitlines()]
+    assert (one["step_status"], one["created_at"]) == ({"nlp": "completed"}, None)
+    assert "trouble" not in one
+    for essay in (two, three):
+        assert (essay["step_status"], essay["created_at"]) == ({"nlp": "unknown"}, None)
+    assert (two["trouble"], three["trouble"]) == ("not UTF-8", "its key holds another type")
+    assert "not UTF-8" in run("essays", "bad1")
+
+    assert "2 essays cannot be read" in run("show", "bad1")
+    assert "2 essays cannot be read" in json.loads(run("show", "bad1", "--json"))["doubt"]
+    assert "essay e2 cannot be read: not UTF-8" in run("show", "bad1", "--audit")
+    found = json.loads(run("show", "bad1", "--audit", "--strict", "--json", code=7))
+    assert list(found["unreadable"]) == ["e2", "e3"]
+
+
 def test_dead_letters_in_redis(run: Callable[..., str], tmp_path: Path) -> None:
     source = tmp_path / "bad.jsonl"
     source.write_bytes(b'{"nothing": 1}\nno json\n')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,11 +10,14 @@ import pytest
 from pages import fleet, ids, lines, page, put, row, running, text
 from stills import AFTERNOON, drawn, replayed, simulated, until
 
+from bcs_tui.format import Glyph
 from bcs_tui.screens.batch import BatchScreen
+from bcs_tui.screens.essay import essay_lines
 from bcs_tui.screens.events import EventsScreen
 from bcs_tui.screens.fleet import FleetScreen
 from bcs_tui.widgets.block import Block
-from engine import BatchRow
+from engine import BatchRow, EssayState, StepCounts
+from engine.models import BEGINNING
 
 
 async def test_the_worst_come_first() -> None:
@@ -167,6 +170,37 @@ async def test_the_grid_shows_every_essay_worst_first_and_the_cursor_names_it() 
         await pilot.press("slash", *first[:8], "enter")
         await pilot.pause()
         assert grid.essay_id == first
+
+
+async def test_what_cannot_be_read_is_unknown_and_not_pending() -> None:
+    engine = await replayed("one_batch", 0.75)
+    async with running(engine, (160, 50)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        grid = engine.view.grid
+        assert grid is not None
+        hidden = set(grid.essay_ids[:2])
+        assert "unknown" not in text(app)
+        grid.unreadable = hidden
+        grid.version += 1
+        page(app, BatchScreen).update_view(engine.view, None)
+        page(app, BatchScreen).second()
+        await pilot.pause()
+        assert "unknown (2 unreadable)" in text(app)
+        listed = [line for line in lines(app) if any(essay_id in line for essay_id in hidden)]
+        assert len(listed) >= 2
+        assert all("unknown" in line and "pending" not in line for line in listed)
+
+
+def test_an_essay_that_cannot_be_read_says_so() -> None:
+    essay = EssayState("e1", BEGINNING, {}, trouble="not UTF-8")
+    step = StepCounts("nlp", 0, 0, 0, 1, 1, None, False, None, None)
+    drawn = essay_lines(essay, [step], datetime(2026, 3, 2, tzinfo=UTC), Glyph(), 100)
+    shown = "\n".join("".join(part for part, _ in line) for line in drawn)
+    assert "unknown" in shown
+    assert "pending" not in shown
+    assert "not UTF-8" in shown
+    assert "1-01-01" not in shown
 
 
 async def test_the_list_numbers_its_rows_anew_when_their_order_changes() -> None:

@@ -22,6 +22,7 @@ from engine.auditing import ESSAYS, Disagreement, audit, audit_lasting
 from engine.backends.redis_decode import decode
 from engine.backends.redis_document import Document, encode, texts_in
 from engine.backends.redis_rows import EssayRow
+from engine.documents import EssayProcessingState
 from engine.models import (
     COMPLETED,
     FAILED,
@@ -197,6 +198,35 @@ ODD_VALUES = [
 ]  # fmt: skip
 UNREADABLE = {0, 1, 2, 3, 4, 5, 6, 7, 17}
 DAMAGED = {10, 12}
+
+
+async def test_what_cannot_be_read_is_said_and_not_taken_for_pending(
+    ours: BatchStateRepository, client: Redis
+) -> None:
+    names = [f"e{number:02}" for number in range(len(ODD_VALUES))]
+    keys = [f"bcs:essay_state:b1:{name}" for name in names]
+    await client.mset(dict(zip(keys, (raw for raw, _ in ODD_VALUES), strict=True)))
+    await client.hset("bcs:essay_state:b1:hash", mapping={"a": "1"})
+    await client.hset("bcs:batch:b1:phases", "nlp", "completed")
+    record = await ours.batch_record("b1")
+    essays = {essay.essay_id: essay for essay in await ours.essays("b1")}
+    assert [*essays] == [*names, "hash"]
+    troubled = {names[number] for number in UNREADABLE | DAMAGED} | {"hash"}
+    assert {name for name, essay in essays.items() if essay.trouble} == troubled
+    assert essays["hash"].trouble == "its key holds another type"
+
+    assert record.seen == len(essays)
+    assert f"{len(troubled)} essays cannot be read" in record.doubt
+    columns = await ours.load_batch("b1")
+    assert set(columns.record.unreadable) == troubled
+    summary = summarize(record, phases_of())
+    for name, essay in essays.items():
+        document = EssayProcessingState.from_state(summary, essay)
+        assert document.created_at is None, "no document tells"
+        if "nlp" in essay.steps:
+            assert document.step_status["nlp"] == "completed"
+        else:
+            assert document.step_status["nlp"] == ("unknown" if name in troubled else "skipped")
 
 
 @pytest.mark.parametrize("number", range(len(ODD_VALUES)))

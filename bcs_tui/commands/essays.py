@@ -52,7 +52,9 @@ async def run(arguments: argparse.Namespace) -> int:
             print_list("essays", [essay async for essay in essays])
         else:
             rows = [_row(essay, steps) async for essay in essays]
-            print_table(("ESSAY", *(step.upper() for step in steps), "LAST UPDATED"), rows)
+            headings = ("ESSAY", *(step.upper() for step in steps), "LAST UPDATED", "TROUBLE")
+            width = len(headings) if any(row[-1] for row in rows) else len(headings) - 1
+            print_table(headings[:width], [row[:width] for row in rows])
     return 0
 
 
@@ -85,4 +87,5 @@ async def _selected(
 
 def _row(essay: EssayProcessingState, steps: list[str]) -> tuple[str, ...]:
     states = (essay.step_status.get(step, ProcessingStepStatus.UNKNOWN) for step in steps)
-    return (essay.essay_id, *states, rfc3339(essay.last_updated))
+    updated = rfc3339(essay.last_updated) if essay.last_updated else "-"
+    return (essay.essay_id, *states, updated, essay.trouble or "")

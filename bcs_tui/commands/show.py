@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from bcs_tui.commands.options import UNTRUSTWORTHY, add_json, add_verb, load_summary, settings_of
 from bcs_tui.commands.plain import as_json, print_facts, print_table
+from bcs_tui.format import clean
 from engine import (
     Audit,
     BatchCompletionSummary,
+    BatchStateRepository,
     BatchSummary,
     Claim,
     StepCounts,
@@ -38,7 +40,9 @@ def add(verbs: Verbs) -> None:
     parser = add_verb(verbs, "show", run, "shows one batch, step by step", examples)
     parser.add_argument("batch", metavar="BATCH", help="the id of a batch")
     parser.add_argument("--audit", action="store_true", help="list who says which counts")
-    parser.add_argument("--strict", action="store_true", help="exit 7 if --audit finds a mismatch")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 7 if --audit finds what is wrong"
+    )
     add_json(parser, lines=False)
 
 
@@ -49,7 +53,8 @@ async def run(arguments: argparse.Namespace) -> int:
         batch = await load_summary(repository, settings, arguments.batch)
         if arguments.audit:
             found = await audit_lasting(arguments.batch, repository.claims)
-            return _show_audit(found, arguments.json, arguments.strict)
+            unreadable = await _unreadable(repository, arguments.batch)
+            return _show_audit(found, batch.doubt, unreadable, arguments)
         now = repository.clock.now()
     if arguments.json:
         print(as_json(BatchCompletionSummary.from_summary(batch, now)))
@@ -58,7 +63,18 @@ async def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def _unreadable(repository: BatchStateRepository, batch_id: str) -> dict[str, str]:
+    """Return the essays that cannot be read, or not wholly, and why."""
+    found: dict[str, str] = {}
+    after = ""
+    while page := await repository.essays(batch_id, after=after):
+        after = page[-1].essay_id
+        found.update((essay.essay_id, essay.trouble) for essay in page if essay.trouble)
+    return found
+
+
 def _print(batch: BatchSummary) -> None:
+    doubt = {"doubt": batch.doubt} if batch.doubt else {}
     expected = "not registered" if batch.expected is None else f"{batch.expected} expected"
     print_facts(
         {
@@ -69,6 +85,7 @@ def _print(batch: BatchSummary) -> None:
             "owner": batch.owner or "-",
             "started": rfc3339(batch.started_at) if batch.started_at else "-",
             "last event": rfc3339(batch.last_event_at) if batch.last_event_at else "-",
+            **doubt,
         }
     )
     if batch.steps:
@@ -76,10 +93,12 @@ def _print(batch: BatchSummary) -> None:
         print_table(_HEADINGS, map(_row, batch.steps))
 
 
-def _show_audit(found: Audit, as_document: bool, strict: bool) -> int:
-    """Print who says what; return the exit code."""
+def _show_audit(
+    found: Audit, doubt: str, unreadable: dict[str, str], arguments: argparse.Namespace
+) -> int:
+    """Print who says what, and what nobody can say; return the exit code."""
     wrong = found.disagreements
-    if as_document:
+    if arguments.json:
         print(
             as_json(
                 {
@@ -87,6 +106,8 @@ def _show_audit(found: Audit, as_document: bool, strict: bool) -> int:
                     "agrees": not wrong,
                     "claims": [claim._asdict() for claim in found.claims],
                     "disagreements": [one._asdict() for one in wrong],
+                    "doubt": doubt or None,
+                    "unreadable": unreadable,
                 }
             )
         )
@@ -94,7 +115,11 @@ def _show_audit(found: Audit, as_document: bool, strict: bool) -> int:
         print_table(_AUDIT_HEADINGS, (_claim_row(found, claim) for claim in found.claims))
         for one in wrong:
             print(f"{one.step}: {one.source} says {one.says} {one.member}, the essays {one.essays}")
-    return UNTRUSTWORTHY if wrong and strict else 0
+        for essay_id, why in unreadable.items():
+            print(clean(f"essay {essay_id} cannot be read: {why}"))
+        if doubt:
+            print(clean(f"doubt: {doubt}"))
+    return UNTRUSTWORTHY if (wrong or unreadable) and arguments.strict else 0
 
 
 def _claim_row(found: Audit, claim: Claim) -> tuple[str, ...]:

@@ -149,6 +149,8 @@ class BatchScreen(Page):
             [mark(state, glyphs), (f" {state}", "muted")]
             for state in ("done", "failed", "pending", "skipped")
         ]
+        if essays.grid is not None and (unknown := len(essays.grid.unreadable)):
+            keys.append([mark("unknown", glyphs), (f" unknown ({unknown:,} unreadable)", "warn")])
         self.legend.show(lambda width: [fitting([head, *keys], width)])
 
     def _show_cursor(self) -> None:
@@ -168,7 +170,8 @@ class BatchScreen(Page):
         parts: list[Line] = [[(f" {clean(essay_id, 80)}", "strong")], [(place, "muted")]]
         outcomes = essays.outcomes()
         for number, step in enumerate(essays.steps):
-            state = state_in(step, outcomes.get(step.step, 0))
+            outcome = outcomes.get(step.step, 0)
+            state = state_in(step, outcome, readable=essays.is_readable(essay_id))
             name_ink = "strong" if number == essays.step_cursor else "muted"
             parts.append(
                 [

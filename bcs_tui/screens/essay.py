@@ -15,7 +15,7 @@ from bcs_tui.screens.page import Context, Page
 from bcs_tui.widgets.ink import Line
 from bcs_tui.widgets.line_view import LineView, Sight
 from bcs_tui.widgets.states import INK_OF, mark
-from engine import OUTCOME_NAMES, BCSError, EssayState, Outcome, StepCounts, StepFact, View
+from engine import OUTCOME_NAMES, BCSError, EssayState, Outcome, StepCounts, StepFact, View, told
 
 _LONGEST_VALUE = 4_000
 _ERROR_KEYS = ("error", "error_message", "error_detail", "error_code", "reason")
@@ -150,26 +150,36 @@ def essay_lines(
     head = "   " + fit("STEP", 18) + fit("STATE", 12) + fit("AT", 13) + fit("TOOK", 9, right=True)
     lines: list[Line] = [[(head + "   SOURCE", "muted")]]
     for name in names:
-        lines.append(_step_line(name, essay.steps.get(name), counts.get(name), now, glyphs))
+        fact = essay.steps.get(name)
+        lines.append(_step_line(name, fact, counts.get(name), now, glyphs, essay.trouble))
     known = [(name, fact) for name in names if (fact := essay.steps.get(name)) is not None]
     for name, fact in sorted(known, key=lambda item: item[1].outcome != Outcome.FAILED):
         lines += _details(name, fact, width)
     lines += [[], [("   essay", "strong")]]
     for title, value in (
         ("file", clean(essay.file_name or "-")),
-        ("first seen", stamp(essay.created_at)),
-        ("last update", stamp(essay.last_updated)),
+        ("first seen", stamp(told(essay.created_at))),
+        ("last update", stamp(told(essay.last_updated))),
     ):
         lines.append([("     " + fit(title, 26), "muted"), (value, "")])
+    if essay.trouble:
+        lines += _entry("cannot be read", essay.trouble, "warn", width)
     return lines
 
 
 def _step_line(
-    name: str, fact: StepFact | None, step: StepCounts | None, now: datetime, glyphs: Glyph
+    name: str,
+    fact: StepFact | None,
+    step: StepCounts | None,
+    now: datetime,
+    glyphs: Glyph,
+    trouble: str,
 ) -> Line:
     state = "pending"
     if fact is not None and fact.outcome:
         state = "done" if fact.outcome == Outcome.COMPLETED else "failed"
+    elif trouble:
+        state = "unknown"
     elif step is not None and step.skipped and not step.pending:
         state = "skipped"
     took = duration(_seconds(_metadata(fact))) if fact else "-"
@@ -179,7 +189,7 @@ def _step_line(
         mark(state, glyphs),
         (" " + fit(clean(name, 40), 18), ""),
         (fit("completed" if state == "done" else state, 12), INK_OF[state]),
-        (fit(clock(fact.time, now) if fact else "-", 13), ""),
+        (fit(clock(told(fact.time), now) if fact else "-", 13), ""),
         (fit(took, 9, right=True), ""),
         (f"   {source}", "muted"),
     ]
@@ -196,7 +206,7 @@ def _details(name: str, fact: StepFact, width: int) -> list[Line]:
         bad = key in _ERROR_KEYS and fact.outcome == Outcome.FAILED
         for path, value in _leaves(key, metadata[key]):
             lines += _entry(path, value, "failed" if bad else "", width)
-    lines += _entry("time", stamp(fact.time), "", width)
+    lines += _entry("time", stamp(told(fact.time)), "", width)
     if fact.event_id:
         lines += _entry("event", fact.event_id, "muted", width)
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from bcs_tui.format import Glyph, clean, fit
@@ -37,10 +37,18 @@ def worst_first(grid: Grid, steps: Sequence[str]) -> list[int]:
     return sorted(range(count), key=places.__getitem__)
 
 
-def state_in(step: StepCounts, outcome: int) -> str:
-    """Return the state of a cell; what is missing after its phase has ended is skipped."""
+def state_in(step: StepCounts, outcome: int, *, readable: bool = True) -> str:
+    """Return the state of a cell; what is missing after its phase has ended is skipped.
+
+    Args:
+        step: The step, over its batch.
+        outcome: What is known of the essay.
+        readable: Whether that is all; else what is missing is unknown.
+    """
     if outcome:
         return "done" if outcome == Outcome.COMPLETED else "failed"
+    if not readable:
+        return "unknown"
     return "skipped" if step.skipped and not step.pending else "pending"
 
 
@@ -60,15 +68,18 @@ def cells(
     places: Sequence[int],
     cursor: int,
     glyphs: Glyph,
+    unreadable: Collection[int] = (),
 ) -> Line:
     """Return the cells of a step, with the one under the cursor (or -1) marked."""
     looks = [
         (glyphs[state], INK_OF[state]) for state in (state_in(step, value) for value in range(3))
     ]
+    unknown = (glyphs["unknown"], INK_OF["unknown"])
     pieces: list[Piece] = []
     run, run_ink = "", ""
     for at, place in enumerate(places):
-        glyph, ink = looks[outcomes[place] if outcomes else 0]
+        outcome = outcomes[place] if outcomes else 0
+        glyph, ink = looks[outcome] if outcome or place not in unreadable else unknown
         if at and at % GROUP == 0:
             run += " "
         if at == cursor:

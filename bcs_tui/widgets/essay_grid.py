@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -112,6 +112,10 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         columns = self.grid.outcomes
         return {s.step: columns[s.step][place] if s.step in columns else 0 for s in self.steps}
 
+    def is_readable(self, essay_id: str) -> bool:
+        """Tell whether all that is stored of an essay is known."""
+        return self.grid is None or essay_id not in self.grid.unreadable
+
     # --- geometry --------------------------------------------------------------------------
 
     @property
@@ -155,10 +159,15 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         chosen = cursor >= 0 and row - 1 == self.step_cursor
         column = self.grid.outcomes.get(step.step) if self.grid else None
         places = self._order[start:end]
+        unreadable = self._unreadable(self.grid) if self.grid else ()
         return [
             *label(step, self._glyphs, chosen=chosen),
-            *cells(step, column, places, cursor, self._glyphs),
+            *cells(step, column, places, cursor, self._glyphs, unreadable),
         ]
+
+    def _unreadable(self, grid: Grid) -> Collection[int]:
+        """Return the positions of essays that cannot be read, or not wholly."""
+        return {grid.index[essay_id] for essay_id in grid.unreadable}
 
     # --- moving ----------------------------------------------------------------------------
 

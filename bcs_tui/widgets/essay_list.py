@@ -41,9 +41,12 @@ class EssayRows:
         if essays.grid is None:
             return []
         place = essays.order[index]
+        readable = essays.is_readable(essays.grid.essay_ids[place])
         columns = essays.grid.outcomes
         return [
-            state_in(step, columns[step.step][place] if step.step in columns else 0)
+            state_in(
+                step, columns[step.step][place] if step.step in columns else 0, readable=readable
+            )
             for step in essays.steps
         ]
 

@@ -29,6 +29,7 @@ INK_OF: Final = {
     "completed": "done",
     "cancelled": "muted",
     "skipped": "muted",
+    "unknown": "warn",
 }
 
 _STATE_OF_STATUS: Final = {

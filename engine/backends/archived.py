@@ -13,6 +13,8 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final, Self
 
+import msgspec
+
 from engine.auditing import ESSAYS, Claim
 from engine.backends.archived_mending import Mender, Part
 from engine.backends.archived_watch import Watch
@@ -301,11 +303,15 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         """
         source = await self._source(batch_id)
         try:
-            return await source.load_batch(batch_id)
+            columns = await source.load_batch(batch_id)
         except NotFound:
             raise NotFound(
                 f"no batch {batch_id!r} in {self.name}; `bcs-tui ls` lists them"
             ) from None
+        if source is not self._live and source is not self._archive:
+            live = await self._live_part.ask(lambda: self._live.load_batch(batch_id))
+            columns.record.unreadable = live.record.unreadable if live else ()
+        return columns
 
     async def essays(
         self,
@@ -317,7 +323,17 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
     ) -> list[EssayState]:
         """Return essays of a batch in the order of their ids; none for an unknown batch."""
         source = await self._source(batch_id)
-        return await source.essays(batch_id, essay_ids, after=after, limit=limit)
+        page = await source.essays(batch_id, essay_ids, after=after, limit=limit)
+        if source is self._live or source is self._archive:
+            return page
+        # What was merged are facts, and that something cannot be read is none.
+        names = [essay.essay_id for essay in page]
+        found = await self._live_part.ask(lambda: self._live.essays(batch_id, names))
+        troubles = {essay.essay_id: essay.trouble for essay in found or ()}
+        return [
+            msgspec.structs.replace(essay, trouble=troubles.get(essay.essay_id, ""))
+            for essay in page
+        ]
 
     async def uploads(self, batch_id: str) -> list[tuple[str, str]]:
         """Return the uploads that a batch has counted."""

@@ -283,6 +283,7 @@ class RedisBatchStateRepository(Cache):
         for position, row in enumerate(rows):
             for step, fact in row.document.steps.items():
                 outcomes[step][position] = fact.outcome
+        record.unreadable = tuple(row.essay_id for row in rows if row.trouble)
         return BatchColumns(record, [row.essay_id for row in rows], outcomes)
 
     async def summaries(
@@ -374,7 +375,8 @@ class RedisBatchStateRepository(Cache):
             if len(found) >= limit:
                 break
             part = wanted[start : start + limit]
-            found += [row.document.state() for row in await read_rows(self._store, batch_id, part)]
+            rows = await read_rows(self._store, batch_id, part)
+            found += [row.document.state(row.trouble) for row in rows]
         return found[:limit]
 
     async def said(self, batch_id: str) -> list[Claim]:

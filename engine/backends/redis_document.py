@@ -46,11 +46,11 @@ class Document(msgspec.Struct, gc=False):
     texts: tuple[str, str, str] | None = None
     moves: list[tuple[str, int | None, int]] = msgspec.field(default_factory=list)
 
-    def state(self) -> EssayState:
-        """Return what readers are told."""
+    def state(self, trouble: str = "") -> EssayState:
+        """Return what readers are told; `trouble` is why there may be more."""
         created_at = BEGINNING if self.created_at == UNDATED else self.created_at
         return EssayState(
-            self.essay_id, created_at, dict(self.steps), self.file_name, self.file_name_at
+            self.essay_id, created_at, dict(self.steps), self.file_name, self.file_name_at, trouble
         )
 
     def put(self, fact: StepFact) -> None:

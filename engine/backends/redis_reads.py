@@ -152,6 +152,8 @@ async def read_rows(
 ) -> list[EssayRow]:
     """Return essays of a batch, each merged from its document and our copy.
 
+    One whose key holds another type is in trouble, and there.
+
     Args:
         store: The server.
         batch_id: The batch.
@@ -170,11 +172,21 @@ async def read_rows(
     replies = await store.send(commands)
     raws = [raw for reply in replies[::2] for raw in reply]
     copies = [copy for reply in replies[1::2] for copy in reply]
-    return [
+    rows = [
         EssayRow(batch_id, name, raw, copy)
         for name, raw, copy in zip(names, raws, copies, strict=True)
-        if raw is not None or copy is not None
     ]
+    await _find_other_types(store, keys.essay_prefix, [row for row in rows if row.raw is None])
+    return [row for row in rows if row.raw is not None or row.copy is not None or row.trouble]
+
+
+async def _find_other_types(store: Store, prefix: str, rows: Sequence[EssayRow]) -> None:
+    """Note the trouble with those essays for which MGET found no text, but which are there."""
+    commands = [("GET", prefix + row.essay_id) for row in rows]
+    replies = await store.send(commands, tolerate=True) if commands else []
+    for row, reply in zip(rows, replies, strict=True):
+        if isinstance(reply, Exception):
+            row.trouble = "its key holds another type"
 
 
 async def without_keys(store: Store, batch_ids: Sequence[str]) -> list[str]:

@@ -168,7 +168,8 @@ class Sweeper:
         for _ in range(_ATTEMPTS):
             batch = (await self._batches([batch_id]))[batch_id]
             rows = await read_rows(self._store, batch_id, essay_ids)
-            behind = [row for row in rows if everything or not row.in_step]
+            there = [row for row in rows if row.raw is not None or row.copy is not None]
+            behind = [row for row in there if everything or not row.in_step]
             if not behind:
                 return
             # Which batches know an essay is forgotten as long after it was first said.
