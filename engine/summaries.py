@@ -164,7 +164,7 @@ def _status_of(
         return _CLIENT_STATUS[stop.status], f"{stop.phase} {stop.status}"
     if planned and all(name in ended_phases for name in planned):
         return (WITH_FAILURES if _is_troubled(steps) else SUCCESSFUL), "every phase has ended"
-    if request or any(counts.completed or counts.failed or counts.running for counts in steps):
+    if request or any(map(_has_begun, steps)):
         return "processing", ""
     content, denied = standing.content, standing.denied
     if content is not None and content.status == "content_failed":
@@ -172,6 +172,11 @@ def _status_of(
     if content or denied:
         return "ready", f"pipeline denied: {denied.value}" if denied else ""
     return "pending_content", ""
+
+
+def _has_begun(counts: StepCounts) -> bool:
+    """Tell whether anything is known that only comes after the content was there."""
+    return bool(counts.completed or counts.failed or counts.running or counts.phase_status)
 
 
 def _is_troubled(steps: Iterable[StepCounts]) -> bool:
