@@ -22,6 +22,9 @@ _NOT_PERMITTED: Final = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_PERM: "cannot be opened",
 }
+_OTHER_TABLES: Final = ("no such table", "no such column")
+"""How the driver says that a file, which was ours when it was opened, is another one now."""
+
 _ADVICE: Final = "check the permissions of it and its directory"
 
 
@@ -56,6 +59,9 @@ def _explain(error: sqlite3.Error, code: int, path: Path) -> BCSError | None:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         advice = "it is left as it is; move it aside and ingest the events again"
         return CorruptDocument(f"{where} is damaged ({error}); {advice}")
+    if code == sqlite3.SQLITE_ERROR and str(error).startswith(_OTHER_TABLES):
+        advice = "has another program put its own there? move it aside"
+        return CorruptDocument(f"{where} lacks what bcs-tui keeps ({error}); {advice}")
     if code in _UNAVAILABLE:
         return RepositoryUnavailable(f"{where} {_UNAVAILABLE[code]} ({error})")
     return None

@@ -20,12 +20,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from msgspec.structs import replace
+from stills import until
 
 import engine
 from engine.backends import sqlite as sqlite_module
 from engine.backends import sqlite_file, sqlite_known
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.backends.sqlite_rows import Rows
+from engine.engine import Engine
 from engine.errors import BCSError, CorruptDocument, RepositoryUnavailable, SettingsError
 from engine.models import BatchFact, EssaysFact, Fact, PhaseFact, RegistrationFact, StepFact
 from engine.repository import DeadLetter
@@ -486,6 +488,27 @@ async def test_a_reader_sees_what_a_writer_commits(tmp_path: Path) -> None:
                 await writer.record(results(count))
                 assert await seen(reader) == {"b1": count}
             assert await seen(reader) == {"b1": count}
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_database_that_another_programs_overwrites(tmp_path: Path, read_only: bool) -> None:
+    path, other = tmp_path / "x.db", tmp_path / "other.db"
+    await make(path)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE cookies (value)")
+    async with aclosing(await open_sqlite(path, read_only=read_only)) as repository:
+        observer = Engine(repository, observing=True)
+        watching = asyncio.create_task(observer.run())
+        await until(lambda: "b1" in observer.view.batches)
+        path.write_bytes(other.read_bytes())
+        if read_only:
+            await until(lambda: "x.db" in observer.view.health.trouble)
+        with pytest.raises(CorruptDocument, match=re.escape(str(path))) as caught:
+            await repository.summaries()
+        assert "\n" not in str(caught.value)
+        assert not watching.done()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @pytest.mark.parametrize("trouble", [None, sqlite3.DatabaseError("torn")])
