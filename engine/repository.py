@@ -332,6 +332,10 @@ class Archive(BatchStateRepository):
             limit: About so many: those that changed together are returned together.
         """
 
+    async def outcomes_of_others(self, batch_ids: Sequence[str]) -> list[PhaseFact]:
+        """Return what only other services noted here about phases; no version tells of it."""
+        return []
+
 
 class Cache(BatchStateRepository):
     """A repository that may lose what it had, and is brought up to date from an archive."""

@@ -30,7 +30,7 @@ from engine.errors import (
     RepositoryConflict,
     RepositoryUnavailable,
 )
-from engine.models import BatchRecord, EssayState, Fact, StepFact
+from engine.models import BatchRecord, EssayState, Fact, StepFact, absorb_milestone
 from engine.repository import (
     Archive,
     BatchColumns,
@@ -233,7 +233,9 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         records = {record.batch_id: record for record in live or ()}
         whole = await self._whole(records.values(), marks) if marks else set()
         if batch_ids is not None and whole >= {name for name in batch_ids if name > after}:
-            return [records[name] for name in sorted(whole)][:limit]
+            chosen = [records[name] for name in sorted(whole)][:limit]
+            await self._add_outcomes_of_others(chosen)
+            return chosen
         archived = await self._archive_part.ask(
             lambda: self._archive.summaries(batch_ids, after=after, limit=limit)
         )
@@ -249,6 +251,14 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             else there.get(name) or records[name]
             for name in page
         ]
+
+    async def _add_outcomes_of_others(self, records: Sequence[BatchRecord]) -> None:
+        """Add what other services noted in the archive, where Redis never gets it from us."""
+        names = [record.batch_id for record in records]
+        facts = await self._archive_part.ask(lambda: self._archive.outcomes_of_others(names))
+        by_name = {record.batch_id: record for record in records}
+        for fact in facts or ():
+            absorb_milestone(by_name[fact.batch_id], fact)
 
     def _is_settled(self, live: BatchRecord) -> bool:
         """Whether Redis cannot know more of a batch than the archive does."""

@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 from engine.backends.postgres_chunk import record_chunk
 from engine.backends.postgres_known import Known
+from engine.backends.postgres_phases import read_outcomes_of_others
 from engine.backends.postgres_reads import (
     read_batch,
     read_essays,
@@ -23,6 +24,7 @@ from engine.backends.postgres_reads import (
 )
 from engine.backends.postgres_schema import check_schema
 from engine.backends.postgres_session import (
+    ALONE,
     ANSWER_SECONDS,
     READING,
     WRITING,
@@ -32,7 +34,7 @@ from engine.backends.postgres_session import (
 from engine.backends.postgres_versions import read_changed
 from engine.clock import Clock
 from engine.errors import NotFound, RepositoryUnavailable
-from engine.models import BatchRecord, EssayState, Fact
+from engine.models import BatchRecord, EssayState, Fact, PhaseFact
 from engine.repository import Archive, BatchColumns, DeadLetter, Recorded, rights_hints
 
 _T = TypeVar("_T")
@@ -120,6 +122,11 @@ class PostgresBatchStateRepository(Archive):
         """Return batches that changed after a version, with their newest, in its order."""
         read = partial(read_changed, version=version, within_seconds=within_seconds, limit=limit)
         return await self._sessions.run(READING, read)
+
+    async def outcomes_of_others(self, batch_ids: Sequence[str]) -> list[PhaseFact]:
+        """Return what only other services noted here about phases; no version tells of it."""
+        read = partial(read_outcomes_of_others, batch_ids=batch_ids)
+        return await self._sessions.run(ALONE, read)
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

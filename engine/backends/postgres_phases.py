@@ -39,17 +39,24 @@ WHERE excluded.completed_at > known.completed_at
 _ABSENT: Final = "ON CONFLICT (batch_id, phase_name) DO NOTHING"
 
 
+async def read_outcomes_of_others(
+    connection: Connection, batch_ids: Iterable[str]
+) -> list[PhaseFact]:
+    """Return what other services noted about the phases of batches."""
+    rows = await connection.fetch(_READ, list(map(stored, batch_ids)))
+    # In what others wrote, "not completed" also stands for a success with failures.
+    return [
+        PhaseFact(original(key), phase, SUCCESSFUL if completed else "failed", "", moment)
+        for key, phase, completed, moment in rows
+    ]
+
+
 async def add_outcomes_of_others(
     connection: Connection, records: Mapping[str, BatchRecord]
 ) -> None:
     """Add to records what other services noted about the phases of these batches."""
-    names = [stored(batch_id) for batch_id in records]
-    for key, phase, completed, moment in await connection.fetch(_READ, names):
-        batch_id = original(key)
-        # In what others wrote, "not completed" also stands for a success with failures.
-        status = SUCCESSFUL if completed else "failed"
-        fact = PhaseFact(batch_id, phase, status, "", moment)
-        absorb_milestone(records[batch_id], fact)
+    for fact in await read_outcomes_of_others(connection, records):
+        absorb_milestone(records[fact.batch_id], fact)
 
 
 async def publish_outcomes(

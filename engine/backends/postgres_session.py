@@ -40,6 +40,10 @@ WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """A transaction whose statements see all that others have committed before each."""
 
 
+ALONE: Final = ""
+"""No transaction around it: for a single statement that reads."""
+
+
 async def connect(
     url: str, connect_seconds: float, answer_seconds: float, *, read_only: bool = False
 ) -> Connection:
@@ -135,9 +139,10 @@ class Sessions:
         connection = await self._take()
         try:
             async with asyncio.timeout(self._answer_seconds):
-                await connection.execute(begin)
+                if begin:
+                    await connection.execute(begin)
                 result = await work(connection)
-                ended = await connection.execute("COMMIT")
+                ended = await connection.execute("COMMIT") if begin else "COMMIT"
         except BaseException as error:
             # Not rolled back: the answer to that may never come.
             connection.terminate()

@@ -21,6 +21,7 @@ from deployment import (
     running,
     truth,
 )
+from servers import run_in
 from stills import until
 
 from engine.backends.archived import RedisCachedBatchStateRepository
@@ -258,6 +259,33 @@ async def test_a_redis_that_loses_data_is_mended_and_never_believed(
             await patiently(healed, 10)
             assert not engine.repository.is_provisional, "PostgreSQL had everything all the time"
         await deployment.agree(RAWS)
+
+
+NOTED = """
+INSERT INTO phase_completions (batch_id, phase_name, completed, completed_at)
+VALUES ('b001', 'student_matching', true, now()), ('other', 'student_matching', true, now())
+"""
+
+
+@pytest.mark.slow
+async def test_what_others_noted_in_postgresql_is_in_every_answer(deployment: Deployment) -> None:
+    async with aclosing(await deployment.open()) as both:
+        engine = Engine(both)
+        for raw in RAWS[:HALF]:
+            await engine.submit(raw)
+        before = await both.batch_record("b001")
+        await run_in(deployment.database, NOTED)
+        listed = await both.summaries()
+        assert [one.batch_id for one in listed] == ["b000", "b001", "b002", "b003", "other"]
+        for record in listed:
+            assert await both.batch_record(record.batch_id) == record
+        named = await both.batch_record("b001")
+        assert [mark.phase for mark in named.milestones.values()] == ["student_matching"]
+        assert named.counts == before.counts
+        assert (await both.load_batch("b001")).record == named
+
+        deployment.kill_postgres()
+        assert (await both.batch_record("b001")).counts == before.counts
 
 
 async def send_slowly(producer: redis.Redis, raws: list[bytes]) -> None:
