@@ -36,7 +36,7 @@ from engine.backends.sqlite_reads import (
     write_letters,
 )
 from engine.clock import Clock
-from engine.errors import NotFound, RepositoryUnavailable
+from engine.errors import NotFound, RepositoryUnavailable, SettingsError
 from engine.models import BatchRecord, EssayState, Fact
 from engine.repository import (
     HEARTBEAT_SECONDS,
@@ -220,13 +220,20 @@ class SqliteBatchStateRepository(BatchStateRepository):
         await self._connection.close()
 
     async def _read(self, read: Callable[..., _T], *arguments: Any) -> _T:
-        """Run a function that reads, so that it sees one moment of the database."""
+        """Run a function that reads, so that it sees one moment of the database.
+
+        Raises:
+            RepositoryUnavailable: The file has gone since it was opened, or is no database now.
+        """
 
         def work(connection: sqlite3.Connection) -> _T:
             with transaction(connection, "DEFERRED"):
                 return read(connection, *arguments)
 
-        return await self._connection.run(work)
+        try:
+            return await self._connection.run(work)
+        except SettingsError as error:  # a wrong setting would have been refused when it was opened
+            raise RepositoryUnavailable(str(error)) from error
 
     async def _write(self, write: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run a function that writes; on return all of it is on the disk."""
