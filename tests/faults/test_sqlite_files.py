@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from msgspec.structs import replace
-from stills import until
 
 import engine
 from engine.backends import sqlite as sqlite_module
@@ -492,6 +491,8 @@ async def test_a_reader_sees_what_a_writer_commits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [True, False])
 async def test_a_database_that_another_programs_overwrites(tmp_path: Path, read_only: bool) -> None:
+    from stills import until  # the scripts of this file import it without its neighbours
+
     path, other = tmp_path / "x.db", tmp_path / "other.db"
     await make(path)
     with closing(sqlite3.connect(other)) as connection:
