@@ -186,7 +186,12 @@ class Mender:
         self.backlog = await self._ledger.count_unarchived()
         verified = await self._ledger.verified()
         self._seen = max(self._seen, -1 if verified is None else verified)
-        self.is_redis_behind = (-1 if verified is None else verified) < self._seen
+        if verified is None:
+            # Nobody has ever brought it up to date, or it was emptied since.
+            changed = await self._archive_part.ask(lambda: self._changed_since(0, limit=1))
+            self.is_redis_behind = self._seen >= 0 or bool(changed)
+        else:
+            self.is_redis_behind = verified < self._seen
 
     async def _changed_since(self, version: int, limit: int = PAGE) -> list[tuple[str, int]]:
         return await self._archive.changed_since(

@@ -315,6 +315,8 @@ async def test_the_state_says_that_redis_is_away_or_was_emptied(
             client.flushall()
         emptied = "Redis has lost what it had"
         await until(lambda: any(emptied in one for one in watched.notices))
+        async with aclosing(await deployment.open(read_only=True)) as late:
+            assert any(emptied in one for one in late.notices)
         both.start_mending()
         await until(lambda: not any(emptied in one for one in watched.notices))
 
