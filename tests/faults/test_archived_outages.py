@@ -28,6 +28,7 @@ from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.engine import Engine
 from engine.feeds.redis_pubsub import RedisPubSubFeed
 from engine.feeds.redis_stream import RedisStreamFeed
+from engine.models import told
 from engine.servers import PrivateRedis
 from engine.view import Mode
 
@@ -286,6 +287,25 @@ async def test_what_others_noted_in_postgresql_is_in_every_answer(deployment: De
 
         deployment.kill_postgres()
         assert (await both.batch_record("b001")).counts == before.counts
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_read_in_redis_is_said_behind_an_archive(
+    deployment: Deployment,
+) -> None:
+    async with aclosing(await deployment.open()) as both:
+        with deployment.client() as client:
+            client.set("bcs:essay_state:bad:e1", b"\xff")
+            client.hset("bcs:essay_state:bad:e2", "a", "b")
+            client.set("bcs:essay_state:bad:e3", '{"completed_steps": ["nlp"]}')
+        record = await both.batch_record("bad")
+        assert "2 essays cannot be read" in record.doubt
+        essays = await both.essays("bad")
+        assert [one.trouble for one in essays] == ["not UTF-8", "its key holds another type", ""]
+        assert {told(one.created_at) for one in essays} == {None}
+        loaded = await both.load_batch("bad")
+        assert loaded.record.unreadable == ("e1", "e2")
+        assert loaded.record.first_at is None
 
 
 async def send_slowly(producer: redis.Redis, raws: list[bytes]) -> None:
