@@ -159,6 +159,6 @@ async def run_dashboard(engine: Engine, title: str) -> int:
     """Run the dashboard until it is left; return the exit code."""
     terminal.honour_no_color()
     app = BcsApp(engine, title, ascii_only=terminal.has_few_glyphs())
-    with terminal.leaving_on_signals(app):
+    with terminal.leaving_on_signals(app) as departure:
         await app.run_async()
-    return app.return_code or 0
+    return terminal.HUNG_UP if departure.hung_up else app.return_code or 0

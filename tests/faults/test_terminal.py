@@ -216,7 +216,46 @@ def test_a_terminal_that_goes_away_ends_the_program() -> None:
     terminal.until(lambda: "Fleet" in terminal.text)
     os.close(terminal.master)
     terminal.process.send_signal(signal.SIGHUP)
-    assert terminal.process.wait(10) in (129, 1)
+    assert terminal.process.wait(10) == 129
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leader", ["itself", "a shell"])
+def test_a_hang_up_leaves_nothing_behind(leader: str, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "bcs_tui", "demo", "--rate", "200"]
+    through = ["sh", "-c", '"$@"; :', "sh"] if leader == "a shell" else []
+    for wait in (0.0, 0.1):
+        # The pipe ends when the last process of the terminal has ended.
+        alive, held = os.pipe()
+        os.set_inheritable(held, True)
+        pid, master = pty.fork()
+        if pid == 0:
+            os.environ.update(TERM="xterm-256color", PYTHONPATH=str(ROOT))
+            os.execvp((through + program)[0], through + program)
+        os.close(held)
+        seen, until = b"", float("inf")
+        while time.monotonic() < until:
+            if select.select([master], [], [], 0.02)[0]:
+                seen += os.read(master, 65536)
+            if until == float("inf") and b"\x1b[?1049h" in seen:
+                until = time.monotonic() + wait
+        os.close(master)
+        has_ended = bool(select.select([alive], [], [], 5.0)[0])
+        os.close(alive)
+        if not has_ended:
+            os.killpg(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert has_ended
+        assert status == (129 if leader == "itself" else -signal.SIGHUP)
+
+
+def test_a_hang_up_while_a_full_terminal_is_waited_for_ends_the_program() -> None:
+    with dashboard("demo", "--rate", "200") as terminal:
+        terminal.until(lambda: "Fleet" in terminal.text)
+        terminal.process.send_signal(signal.SIGCONT)  # a second writer, as after a hang-up
+        terminal.process.send_signal(signal.SIGHUP)
+        terminal.process.send_signal(signal.SIGCONT)
+        assert terminal.process.wait(8) == 129  # nobody reads
 
 
 def test_control_c_twice_quits_at_once() -> None:
