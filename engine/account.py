@@ -36,8 +36,9 @@ class Account:
     Dead letters that other runs left in the repository are not counted here.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pace: Clock | None = None) -> None:
         self._clock = clock
+        self._pace = pace or clock
         self.read = self.applied = self.ignored = 0
         self.duplicates = self.dead_letters = self.in_flight = 0
         self.ignored_types: Counter[str] = Counter()
@@ -45,7 +46,7 @@ class Account:
         self._fates: deque[str] = deque(maxlen=LOG_LENGTH)
         self.lag_seconds: float | None = None
         self._newest: datetime | None = None
-        self._marks: deque[tuple[float, int]] = deque([(clock.monotonic(), 0)])
+        self._marks: deque[tuple[float, int]] = deque([(self._pace.monotonic(), 0)])
 
     def begin(self, count: int) -> None:
         """Note that so many events were read and nothing is known of them yet."""
@@ -95,7 +96,7 @@ class Account:
 
     def events_per_second(self) -> float:
         """Return the rate over about the last three seconds, by the monotonic clock."""
-        now = self._clock.monotonic()
+        now = self._pace.monotonic()
         marks = self._marks
         if marks and (now < marks[-1][0] or self.read < marks[-1][1]):
             marks.clear()

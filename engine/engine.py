@@ -41,6 +41,7 @@ class Engine:
         feed: Feed | None = None,
         clock: Clock | None = None,
         *,
+        pace: Clock | None = None,
         stall_seconds: float = 300.0,
         patience_seconds: float | None = None,
         observing: bool = False,
@@ -53,6 +54,7 @@ class Engine:
             repository: Where facts are kept; the caller closes it.
             feed: Where envelopes come from; the caller closes it.
             clock: The time that ages are counted to.
+            pace: The time that events are counted by, where that is another one.
             stall_seconds: When a silent batch counts as stalled.
             patience_seconds: How long an unavailable repository is tried again before
                 `run` gives up; `None` means for ever.
@@ -68,7 +70,7 @@ class Engine:
         # Changes of two chunks may come in either order; only a tally does not mind.
         self._at_once = repository.chunks_at_once if headless else 1
         self._projection = Tally() if headless else Projection(stall_seconds)
-        self._account = Account(self.clock)
+        self._account = Account(self.clock, pace)
         self._recorder = Recorder(
             repository,
             self._projection,

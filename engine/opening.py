@@ -81,6 +81,7 @@ async def open_engine(
     feed: Feed | None = None,
     clock: Clock | None = None,
     *,
+    pace: Clock | None = None,
     patience_seconds: float | None = None,
     headless: bool = False,
 ) -> AsyncIterator[Engine]:
@@ -90,6 +91,7 @@ async def open_engine(
         settings: Which backend, and how.
         feed: Where envelopes come from; closed here.
         clock: The time that ages are counted to.
+        pace: The time that events are counted by, where that is another one.
         patience_seconds: How long an unavailable repository is tried again; `None`: for ever.
         headless: Nobody will look: there is the account of events, and no views.
 
@@ -105,6 +107,7 @@ async def open_engine(
             repository,
             feed,
             clock,
+            pace=pace,
             stall_seconds=settings.STALL_SECONDS,
             patience_seconds=patience_seconds,
             headless=headless,

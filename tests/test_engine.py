@@ -166,6 +166,16 @@ async def test_the_log_keeps_the_newest_events() -> None:
     assert [entry.number for entry in account.log[:2]] == [6, 7]
 
 
+async def test_the_rate_of_a_replay_is_that_of_whoever_looks() -> None:
+    then, outside = ManualClock(START), ManualClock(at(0))
+    engine = Engine(MockBatchStateRepository(then), clock=then, pace=outside)
+    for second in range(4):
+        await engine.submit(spellchecked("b1", f"e{second}", seconds=second))
+        then.advance(600)
+        outside.advance(1)
+        assert engine.health.events_per_second == pytest.approx(1.0)
+
+
 async def test_the_rate_and_the_lag_are_those_of_the_clock() -> None:
     clock = ManualClock(at(60))
     engine = Engine(MockBatchStateRepository(), clock=clock)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bcs_tui.commands.dashboard import require_terminal, run_on_screen
 from bcs_tui.commands.options import FILES, add_verb, positive, settings_of
 from bcs_tui.commands.samples import sample
-from engine import Engine, ReplayClock, ReplayFeed, open_engine
+from engine import Engine, ReplayClock, ReplayFeed, SystemClock, open_engine
 
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
@@ -74,7 +74,7 @@ async def run(arguments: argparse.Namespace) -> int:
         paused=arguments.paused,
         loop=arguments.loop,
     )
-    async with open_engine(settings, feed, ReplayClock(feed)) as engine:
+    async with open_engine(settings, feed, ReplayClock(feed), pace=SystemClock()) as engine:
         moving = asyncio.ensure_future(_go_to(engine, feed, arguments.at))
         try:
             return await run_on_screen(engine, "replay")
