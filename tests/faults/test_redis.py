@@ -315,9 +315,11 @@ async def test_a_key_of_another_type_touches_its_essay_only(client: Redis) -> No
     """R24."""
     await client.rpush("bcs:essay_state:b1:e1", "x")
     async with aclosing(await opened(shared_redis().url)) as repository:
-        assert await repository.essays("b1", ["e1"]) == []
+        [before] = await repository.essays("b1", ["e1"])
+        assert (before.steps, before.trouble) == ({}, "its key holds another type")
         await repository.record([fact("e1"), fact("e2")])
-        assert {one.essay_id for one in await repository.essays("b1")} == {"e1", "e2"}
+        after = await repository.essays("b1")
+        assert [(one.essay_id, one.trouble) for one in after] == [("e1", ""), ("e2", "")]
         [letter] = await repository.dead_letters()
         assert (letter.reason, letter.position) == ("wrong_type", "bcs:essay_state:b1:e1")
 
