@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, Final, TextIO
 
 from bcs_tui import __version__
-from bcs_tui.commands.plain import note
+from bcs_tui.commands.plain import note, note_warnings
 from engine import (
     BCSError,
     CorruptDocument,
@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.verb is None:
         top.print_help(sys.stderr)
         return 2
+    note_warnings()
     try:
         code = asyncio.run(_until_terminated(arguments.run(arguments)))
         if sys.stdout:

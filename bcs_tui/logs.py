@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Final
 
 from platformdirs import user_state_path
 
+from bcs_tui.masking import Masking
+
 MOST_BYTES: Final = 1_000_000
 KEPT_FILES: Final = 2
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
 
 
 def log_path() -> Path:
@@ -29,9 +29,7 @@ def log_to_file(path: Path) -> None:
     """
     handler = _PrivateFile(path)
     handler.setFormatter(
-        _Masking(
-            "{asctime} {levelname} {name}: {message}", style="{", datefmt="%Y-%m-%dT%H:%M:%S%z"
-        )
+        Masking("{asctime} {levelname} {name}: {message}", style="{", datefmt="%Y-%m-%dT%H:%M:%S%z")
     )
     root = logging.getLogger()
     root.handlers = [handler]
@@ -48,8 +46,3 @@ class _PrivateFile(RotatingFileHandler):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         return os.fdopen(os.open(path, flags, 0o600), "a", encoding="utf-8")
-
-
-class _Masking(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return _CREDENTIALS.sub("***", super().format(record))

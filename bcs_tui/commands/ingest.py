@@ -83,7 +83,7 @@ async def run(arguments: argparse.Namespace) -> int:
         try:
             with (
                 _seldom_collected(),
-                shown(lambda: line(engine, feed))
+                shown(lambda: line(engine, feed), lambda: engine.health.notices, already)
                 if sys.stderr.isatty()
                 else told(lambda: _state(engine), already),
             ):

@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import BaseModel
 from rich.cells import cell_len
 
 from bcs_tui.format import clean, fit
+from bcs_tui.masking import Masking
 
 _GAP: Final = "  "
 _LONGEST_NOTE: Final = 1000
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7e]")
 
 
+class Standing:
+    """Whether a line on standard error is being written over; notes take its place."""
+
+    is_shown: ClassVar[bool] = False
+
+
 def note(text: str) -> None:
     """Print one line for a person on standard error."""
-    print(f"bcs-tui: {clean(text, _LONGEST_NOTE)}", file=sys.stderr)
+    over = "\r\x1b[K" if Standing.is_shown else ""
+    print(f"{over}bcs-tui: {clean(text, _LONGEST_NOTE)}", file=sys.stderr)
+
+
+class _Notes(logging.Handler):
+    """Prints what is logged like everything else that is said, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(self.format(record).partition("\n")[0])
+
+
+def note_warnings() -> None:
+    """Print warnings that are logged; a dashboard sends its own to a file."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Notes) for handler in root.handlers):
+        notes = _Notes(logging.WARNING)
+        notes.setFormatter(Masking("{message}", style="{"))
+        root.addHandler(notes)
 
 
 def as_json(document: object) -> str:

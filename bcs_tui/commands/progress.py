@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
-from bcs_tui.commands.plain import note
+from bcs_tui.commands.plain import Standing, note
 from bcs_tui.format import clean
 from engine import Engine, Envelope, Feed, WholeFile
 
@@ -73,20 +73,30 @@ class Metered(Feed):
 
 
 @contextmanager
-def shown(line: Callable[[], str]) -> Iterator[None]:
-    """Keep a line on standard error up to date, and take it away in the end."""
-    task = asyncio.ensure_future(_keep_up_to_date(line))
+def shown(
+    line: Callable[[], str],
+    notices: Callable[[], Iterable[str]] = tuple,
+    already: set[str] | None = None,
+) -> Iterator[None]:
+    """Keep a line on standard error up to date, new notices above it; take it away in the end."""
+    told_before = set() if already is None else already
+    task = asyncio.ensure_future(_keep_up_to_date(line, notices, told_before))
+    Standing.is_shown = True
     try:
         yield
     finally:
         task.cancel()
+        Standing.is_shown = False
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
 
-async def _keep_up_to_date(line: Callable[[], str]) -> None:
+async def _keep_up_to_date(
+    line: Callable[[], str], notices: Callable[[], Iterable[str]], already: set[str]
+) -> None:
     with suppress(asyncio.CancelledError):
         while True:
+            tell(notices(), already)
             sys.stderr.write(f"\r{line()}\x1b[K")
             sys.stderr.flush()
             await asyncio.sleep(_TICK_SECONDS)
@@ -135,6 +145,8 @@ def line(engine: Engine, feed: Metered) -> str:
     fraction = feed.fraction
     if fraction is not None:
         parts.insert(0, bar(fraction))
+    if engine.repository.is_provisional:
+        parts.append("PROVISIONAL (nothing is acknowledged)")
     if health.gaps:
         parts.append(f"{health.gaps:,} gaps")
     if health.dead_letters:

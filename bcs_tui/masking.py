@@ -1,0 +1,17 @@
+"""What is logged, without anything that could betray a secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
+
+
+class Masking(logging.Formatter):
+    """Formats records and hides the credentials of URLs in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return _CREDENTIALS.sub("***", super().format(record))
