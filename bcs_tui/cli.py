@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, Final, TextIO
 
 from bcs_tui import __version__
-from bcs_tui.commands.plain import note, note_warnings
+from bcs_tui.commands.plain import Parser, note, note_warnings
 from engine import (
     BCSError,
     CorruptDocument,
@@ -60,7 +60,7 @@ Watches batches of essays on their way through the Batch Conductor Service.
 
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """Return the parser of the whole command line, or of some verbs only."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="bcs-tui",
         description=_DESCRIPTION,
         epilog="Settings: BCS_* variables, .env, config.toml; `bcs-tui info` shows them.",

@@ -546,7 +546,10 @@ def test_without_a_verb_the_help_is_shown(run: Run) -> None:
 def test_bad_usage(run: Run, argv: tuple[str, ...]) -> None:
     answer = run(*argv)
     assert (answer.code, answer.out) == (2, "")
-    assert "usage: bcs-tui" in answer.err
+    (line,) = answer.err.splitlines()
+    assert line.startswith("bcs-tui: ")
+    verb = f" {argv[0]}" if argv[0] in VERBS else ""
+    assert line.endswith(f"; see `bcs-tui{verb} --help`")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NoReturn
 
 from pydantic import BaseModel
 from rich.cells import cell_len
@@ -46,6 +47,16 @@ def note_warnings() -> None:
         notes = _Notes(logging.WARNING)
         notes.setFormatter(Masking("{message}", style="{"))
         root.addHandler(notes)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong and where help is; its verbs do as well."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the code of bad usage."""
+        verb = self.prog.removeprefix("bcs-tui").strip()
+        note(f"{verb and f'{verb}: '}{message}; see `{self.prog} --help`")
+        raise SystemExit(2)
 
 
 def as_json(document: object) -> str:
