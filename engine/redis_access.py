@@ -153,6 +153,8 @@ def trouble(error: Exception, do: str) -> str | None:
         return f"cannot be reached ({_reason(error)}); {do}"
     if isinstance(error, failures.RedisClusterException):
         return f"is a cluster that cannot be used ({_reason(error)}); look at its nodes"
+    if isinstance(error, failures.ResponseError) and "DB index" in str(error):
+        return "has no database of the number at the end of the URL; name one that it has"
     code = str(error).split(" ", 1)[0]
     if isinstance(error, failures.ResponseError) and code in _REFUSALS:
         return _REFUSALS[code]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -145,6 +146,15 @@ def test_what_cannot_be_sent_or_ingested_is_refused(
     monkeypatch.setenv("BCS_REDIS_URL", wrong)
     assert run("ingest", "redis-stream:events").code == 4
     assert run("publish", events, "redis-pubsub:events").code == 4
+
+
+def test_a_database_number_out_of_range_is_told(
+    run: Run, redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = urlsplit(redis_server.url)._replace(path="/99").geturl()
+    monkeypatch.setenv("BCS_REDIS_URL", elsewhere)
+    answer = run("ingest", "redis-stream:events")
+    assert (answer.code, "has no database of the number" in answer.err) == (69, True), answer
 
 
 def client_place(client: redis.Redis) -> str:
