@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import os
+import random
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -125,7 +126,12 @@ def wide_with_mark(path: Path) -> None:
     path.write_text('{"a": 1}\n', encoding="utf-16")
 
 
+def noise(path: Path) -> None:
+    path.write_bytes(random.Random(7).randbytes(5000).replace(b"\0", b""))
+
+
 REFUSED = [
+    (noise, "not JSONL (binary data)"),
     (lambda path: None, "no such file"),
     (directory, "not a regular file but a directory"),
     (fifo, "not a regular file but a FIFO"),
@@ -154,6 +160,12 @@ def test_what_is_no_feed_is_refused_in_one_line(
     assert text.startswith(f"{file.path}: ")
     assert message in text
     assert "\n" not in text
+
+
+def test_noise_beside_an_event_is_a_bad_line(file: EventFile) -> None:
+    noise(file.path)
+    file.path.write_bytes(b'{"a": 1}\n' + file.path.read_bytes())
+    assert JsonlFeed(file.path).name
 
 
 def test_a_fifo_that_replaces_a_file_at_the_last_moment_does_not_hang(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
+from typing import Final
 
 from engine.errors import FeedUnavailable
 
@@ -12,6 +14,12 @@ BLOCK_BYTES = 256 * 1024
 """How much is read in one go: small enough that the event loop never waits long."""
 
 _FIRST_BYTES = 4096
+_ENOUGH_BYTES: Final = 512
+_NOISE: Final = 0.05
+"""The share of control characters from which on bytes are no text; a ninth of random bytes are."""
+
+_CONTROLS: Final = bytes([*range(9), 11, 12, *range(14, 32), 127])
+_EVENT: Final = re.compile(rb"^[ \t]*\{[ \t]*\"", re.MULTILINE)
 _DECOMPRESS = "decompress it first"
 _EXPECTED = "a feed is text with one JSON event on each line"
 _MAGIC = (
@@ -84,6 +92,16 @@ def refuse_binary(name: str, beginning: bytes) -> None:
             raise FeedUnavailable(f"{name}: not JSONL ({kind}); {advice}")
     if b"\0" in beginning.lstrip().split(b"\n", 1)[0]:
         raise FeedUnavailable(f"{name}: not JSONL (binary data); {_EXPECTED}")
+    if _is_noise(beginning):
+        raise FeedUnavailable(f"{name}: not JSONL (binary data); {_EXPECTED}")
+
+
+def _is_noise(beginning: bytes) -> bool:
+    """Tell whether bytes are no text in any encoding; bad lines among others are none."""
+    controls = len(beginning) - len(beginning.translate(None, _CONTROLS))
+    if len(beginning) < _ENOUGH_BYTES or controls < _NOISE * len(beginning):
+        return False
+    return not _EVENT.search(beginning)
 
 
 def unavailable(name: str, error: Exception) -> FeedUnavailable:
