@@ -145,6 +145,7 @@ async def open_live_feed(
             url,
             source.removeprefix(STREAM) or _EVENTS,
             follow=follow,
+            must_exist=not follow,
             consumer=consumer,
             chunk_size=chunk_size,
             patience_seconds=patience_seconds,

@@ -148,6 +148,12 @@ def test_what_cannot_be_sent_or_ingested_is_refused(
     assert run("publish", events, "redis-pubsub:events").code == 4
 
 
+def test_a_stream_that_is_not_there_is_refused_and_not_made(run: Run, client: redis.Redis) -> None:
+    answer = run("ingest", "redis-stream:typo")
+    assert (answer.code, "redis-stream:typo: there is no such stream" in answer.err) == (2, True)
+    assert not client.exists("typo")
+
+
 def test_a_database_number_out_of_range_is_told(
     run: Run, redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,10 @@ class Group:
         for command in _RAW:
             client.set_response_callback(command, _raw)
 
+    async def has_stream(self) -> bool:
+        """Tell whether there is anything under the key."""
+        return bool(await self._client.exists(self.key))
+
     async def create(self) -> bool:
         """Make the group where it is missing, to be read from the beginning of the stream."""
         try:

@@ -86,6 +86,7 @@ class RedisStreamFeed(Feed):
         group: str = GROUP,
         consumer: str = "",
         follow: bool = False,
+        must_exist: bool = False,
         chunk_size: int = CHUNK_SIZE,
         block_seconds: float = BLOCK_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
@@ -102,6 +103,7 @@ class RedisStreamFeed(Feed):
             consumer: Our name in it; the same name finds its own unfinished entries at once.
                 Without one a name is made that nobody else has.
             follow: Wait for more at the end.
+            must_exist: Refuse a stream that is not there, and leave it so.
             chunk_size: How many envelopes are handed over at most.
             block_seconds: How long one command waits for entries.
             answer_seconds: The bound of every connection attempt and answer.
@@ -111,7 +113,7 @@ class RedisStreamFeed(Feed):
 
         Raises:
             SettingsError: A command would wait longer than an answer may take.
-            FeedUnavailable: The key holds something else.
+            FeedUnavailable: The key holds something else, or nothing where it must.
             FeedUnreachable: The server does not answer, or not to us.
         """
         if not 0 < block_seconds < answer_seconds:
@@ -134,6 +136,11 @@ class RedisStreamFeed(Feed):
         )
         try:
             with feed._explained():
+                if must_exist and not await feed._group.has_stream():
+                    raise FeedUnavailable(
+                        f"{feed.name}: there is no such stream; check the key, or wait for it "
+                        "with --follow"
+                    )
                 await feed._group.create()
                 await feed._lookout.look_at_consumers()
                 await feed._group.join()
