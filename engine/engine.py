@@ -284,6 +284,9 @@ class Engine:
             pending=observer.pending,
             gaps=observer.gaps,
             doubts=self._projection.doubts,
+            newest_at=self._projection.newest_at,
+            dead_letters=observer.dead_letters or 0,
+            letters_unknown=observer.letters_unknown,
             read_only=True,
             hints=tuple(self.repository.hints),
         )

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from engine.clock import Clock
-from engine.errors import RepositoryError, RepositoryUnavailable
+from engine.errors import BCSError, NotPermitted, RepositoryError, RepositoryUnavailable
 from engine.models import BatchRecord
 from engine.repository import BatchStateRepository
 from engine.together import run_together
@@ -28,6 +28,7 @@ _SHORT_PAGE: Final = 250
 """Batches read in one go once there is a picture: what changes next does not wait for long."""
 
 _SHARE: Final = 0.2
+_LETTER_SECONDS: Final = 2.0
 _FIRST_DELAY_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 5.0
 
@@ -73,6 +74,8 @@ class Observer:
         self._look_at_all = True
         self._work, self._named_any = asyncio.Event(), asyncio.Event()
         self._reading = asyncio.Lock()  # what was read first is taken over first
+        self._is_listening = False
+        self._count_due = True
         self._known: dict[str, BatchRecord] = {}
         self._missing: set[str] = set()
         self._found: set[str] | None = None  # in the look at all batches that goes on
@@ -82,6 +85,8 @@ class Observer:
         self.verified_at: datetime | None = None
         self.trouble = ""
         self.gaps = 0
+        self.dead_letters: int | None = None
+        self.letters_unknown = "not counted yet"
 
     @property
     def pending(self) -> int:
@@ -132,7 +137,10 @@ class Observer:
         """
         self._work.clear()
         self._after, self._found = "", None
-        await run_together(self._listen(), self._read_seen(), self._read_on())
+        self._is_listening = False
+        await run_together(
+            self._listen(), self._read_seen(), self._read_on(), self._ask_for_letters()
+        )
 
     async def _listen(self) -> None:
         first = True
@@ -147,6 +155,7 @@ class Observer:
                     self._work.set()
                     self._named_any.set()
                 first = False
+                self._is_listening = True
         raise RepositoryUnavailable(f"{self._repository.name} sends no more notices of changes")
 
     async def _read_seen(self) -> None:
@@ -174,7 +183,9 @@ class Observer:
                     self._look_at_all, self._found = False, set()
                 if self._found is not None:
                     await self._look_further(self._found)
-            if self._named or self._look_at_all or self._found is not None:
+                elif self._count_due:
+                    await self._count_letters()
+            if self._named or self._look_at_all or self._found is not None or self._count_due:
                 self._work.set()
             await self._leave_to_others(started)
 
@@ -213,6 +224,34 @@ class Observer:
         self._missing = gone - confirmed
         self._look_at_all |= bool(self._missing)
         self._note_contact()
+
+    async def _ask_for_letters(self) -> None:
+        """Have dead letters counted ever so often: no notice tells of them."""
+        while True:
+            await asyncio.sleep(_LETTER_SECONDS)
+            self._count_due = True
+            if self._is_listening:
+                self._work.set()
+
+    async def _count_letters(self) -> None:
+        self._count_due = False
+        count, unknown = await self._letters()
+        if (count, unknown) != (self.dead_letters, self.letters_unknown):
+            self.dead_letters, self.letters_unknown = count, unknown
+            self._changed(())
+
+    async def _letters(self) -> tuple[int | None, str]:
+        """Return how many dead letters there are, or why that is not known.
+
+        Whether the backend is there at all is for those to tell who read the batches.
+        """
+        try:
+            return await self._repository.count_dead_letters(), ""
+        except BCSError as error:
+            refused = isinstance(error, NotPermitted) or isinstance(
+                error.__cause__, PermissionError
+            )
+            return None, "not permitted" if refused else "unknown"
 
     def _take(self, records: Iterable[BatchRecord]) -> None:
         """Take over what differs from what is known."""

@@ -83,6 +83,7 @@ class Projection:
         self._unsaved: set[str] = set()
         self._wakes: list[tuple[datetime, str]] = []
         self._doubtful: set[str] = set()
+        self.newest_at: datetime | None = None
         self.grid: Grid | None = None
 
     def __len__(self) -> int:
@@ -256,6 +257,9 @@ class Projection:
             model.standing = standing_of(record.milestones.values())
         summary = summarize(record, phases_of(), model.standing)
         (self._doubtful.add if summary.doubt else self._doubtful.discard)(summary.batch_id)
+        last = summary.last_event_at
+        if last and last <= now and (self.newest_at is None or last > self.newest_at):
+            self.newest_at = last
         row = BatchRow(summary)
         if summary.status != "processing" or summary.last_event_at is None:
             return row

@@ -167,6 +167,10 @@ class BatchStateRepository(ABC):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
 
+    @abstractmethod
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+
     async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
         """Yield what others changed, as it happens.
 

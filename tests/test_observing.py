@@ -19,11 +19,11 @@ from engine.backends.mock import MockBatchStateRepository
 from engine.backends.sqlite import SqliteBatchStateRepository
 from engine.clock import Clock, ManualClock, SystemClock
 from engine.engine import Engine
-from engine.errors import CorruptDocument, RepositoryUnavailable, SettingsError
+from engine.errors import CorruptDocument, NotPermitted, RepositoryUnavailable, SettingsError
 from engine.models import COMPLETED, BatchRecord, StepFact
 from engine.observing import Observer
 from engine.projection import Projection
-from engine.repository import BatchStateRepository
+from engine.repository import BatchStateRepository, DeadLetter
 from engine.view import Grid, Mode
 
 
@@ -196,6 +196,55 @@ async def test_an_observer_that_cannot_go_on_says_why() -> None:
     with pytest.raises(SettingsError):
         await running
     assert (engine.health.mode, engine.health.trouble) == (Mode.FAILED, "the schema is another now")
+
+
+async def test_dead_letters_are_counted_although_no_notice_tells_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(observing, "_LETTER_SECONDS", 0.01)
+    repository = Watched()
+    engine = Engine(repository, observing=True)
+    assert engine.health.letters_unknown == "not counted yet"
+    running = asyncio.create_task(engine.run())
+    await until(lambda: not engine.health.letters_unknown)
+    assert engine.health.dead_letters == 0
+    await repository.record_dead_letters([letter(number) for number in range(17)])
+    await until(lambda: engine.health.dead_letters == 17)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.parametrize("cause", [None, PermissionError("NOPERM")])
+async def test_dead_letters_that_may_not_be_counted_are_unknown_and_the_rest_is_seen(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception | None
+) -> None:
+    repository = Watched()
+    await repository.record([result("b1")])
+
+    async def refuse() -> int:
+        raise (RepositoryUnavailable if cause else NotPermitted)("not this") from cause
+
+    monkeypatch.setattr(repository, "count_dead_letters", refuse)
+    async with observed(repository) as (observer, seen):
+        await until(lambda: observer.letters_unknown == "not permitted")
+        assert observer.dead_letters is None
+        await until(lambda: "b1" in seen.records)
+        assert not observer.trouble
+
+
+async def test_the_newest_event_is_never_one_of_the_future() -> None:
+    projection = Projection()
+    hour = timedelta(hours=1)
+    for batch_id, moment in (("old", START - hour), ("new", START), ("future", START + hour)):
+        record = BatchRecord(batch_id, first_at=moment, last_at=moment)
+        projection.load([record])
+    projection.rows(START)
+    assert projection.newest_at == START
+
+
+def letter(number: int) -> DeadLetter:
+    return DeadLetter(START, "x", f"line {number}", "json", "not JSON", "", b"{", "0" * 64, 1)
 
 
 async def test_a_batch_is_let_go_when_it_is_missing_twice() -> None:

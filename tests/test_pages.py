@@ -16,7 +16,7 @@ from bcs_tui.screens.essay import essay_lines
 from bcs_tui.screens.events import EventsScreen
 from bcs_tui.screens.fleet import FleetScreen
 from bcs_tui.widgets.block import Block
-from engine import BatchRow, EssayState, StepCounts
+from engine import BatchRow, DeadLetter, EssayState, StepCounts
 from engine.models import BEGINNING
 
 
@@ -294,6 +294,48 @@ async def test_dead_letters_that_may_not_be_read_are_not_said_to_be_none() -> No
         await pilot.press("3")
         await until(lambda: "PostgreSQL at x does not permit this" in text(app))
         assert "No dead letter" not in text(app)
+
+
+async def test_an_observer_shows_dead_letters_above_and_reads_them_when_their_count_moves() -> None:
+    engine = await replayed("bad_lines", 1.0)
+    health = msgspec.structs.replace(
+        engine.view.health, read_only=True, dead_letters=0, letters_unknown="not permitted",
+        newest_at=engine.view.now - timedelta(seconds=75),
+    )  # fmt: skip
+    engine.change(health=health, replay=None)
+    async with running(engine, (120, 40)) as (app, pilot):
+        assert "dead not permitted" in lines(app)[0]
+        assert "newest event 1m15 old" in lines(app)[0]
+        await pilot.press("3")
+        await drawn(app)
+        read = 0
+        kept = engine.dead_letters
+
+        async def counted(after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+            nonlocal read
+            read += not after
+            return await kept(after, limit)
+
+        engine.dead_letters = counted  # type: ignore[method-assign]
+        moved = msgspec.structs.replace(health, dead_letters=17, letters_unknown="")
+        engine.change(health=moved)
+        await until(lambda: "dead 17 !" in lines(app)[0])
+        await until(lambda: (app._second(), read == 1)[1])
+        await pilot.press("1", "3")  # what was not counted may have come meanwhile
+        await until(lambda: read == 2)
+
+
+async def test_dead_letters_that_nobody_counted_are_not_said_to_be_none() -> None:
+    engine = fleet(row("b1"))
+    engine.change(
+        health=msgspec.structs.replace(
+            engine.view.health, read_only=True, letters_unknown="not permitted"
+        )
+    )
+    engine.refuse_letters = "PostgreSQL at x does not permit this"
+    async with running(engine) as (app, pilot):
+        await pilot.press("3")
+        await until(lambda: "Dead letters  not permitted" in text(app))
 
 
 async def test_counts_in_doubt_are_counted_above_and_explained_on_their_page() -> None:

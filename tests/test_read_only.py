@@ -161,6 +161,8 @@ async def test_an_observer_of_both_sees_everything_and_writes_nothing(
             await see_everything(Engine(ours, observing=True), ingester)
             with pytest.raises(NotPermitted, match="grant it to the account"):
                 await ours.dead_letters()
+            with pytest.raises(NotPermitted, match="grant it to the account"):
+                await ours.count_dead_letters()
             assert (ours.notices, ours.hints) == ([], [])
             assert not ours.is_provisional
             theirs = await addresses(admin, "bcs_ingester")

@@ -75,6 +75,7 @@ async def test_the_observer_reads_everything_and_writes_nothing(client: Redis) -
         assert [essay.essay_id for essay in await observer.essays("b1")] == ["e1", "e2"]
         assert (await observer.load_batch("b1")).essay_ids == ["e1", "e2"]
         assert await observer.dead_letters() == [LETTER]
+        assert await observer.count_dead_letters() == 1
         assert await observer.discover()
         for work in (
             observer.record([StepFact("b1", "e1", "nlp", COMPLETED, NOW)]),

@@ -589,6 +589,7 @@ async def test_dead_letters_come_back_in_the_order_of_their_arrival(
     assert await repository.dead_letters() == letters
     assert await repository.dead_letters(after=1, limit=2) == letters[1:3]
     assert await repository.dead_letters(after=4) == []
+    assert await repository.count_dead_letters() == 4
 
 
 async def test_a_dead_letter_is_kept_once_by_its_place_and_bytes(

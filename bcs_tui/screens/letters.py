@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -91,13 +91,19 @@ class LettersScreen(Page):
         self.set_class(not len(self.rows), "-nothing")
         self._show_empty()
 
+    def on_screen_resume(self) -> None:
+        """Read them again: what came while another page was open may not have been counted."""
+        self._read_at = -1
+
     def second(self) -> None:
         if self.view is not None and self.view.health.dead_letters != self._read_at:
             self.update_view(self.view, ())
 
     def action_reload(self) -> None:
         """Read the newest dead letters again."""
-        self.run_worker(self._read(), group="letters", exclusive=True)
+        # Not a coroutine yet: one that is replaced at once would never be awaited.
+        work: Any = self._read  # Textual's own types refuse a function
+        self.run_worker(work, group="letters", exclusive=True)
 
     async def _read(self) -> None:
         engine = self.context.engine
@@ -148,7 +154,8 @@ class LettersScreen(Page):
 
     def heading(self, view: View) -> tuple[Sequence[Line], Line]:
         shown, total = len(self.rows), max(view.health.dead_letters, len(self.rows))
-        parts: list[Line] = [[("Dead letters", "strong"), (f"  {count(total)}", "")]]
+        unknown = "" if shown else view.health.letters_unknown
+        parts: list[Line] = [[("Dead letters", "strong"), (f"  {unknown or count(total)}", "")]]
         if shown < total:
             parts.append([(f"newest {count(shown)} shown", "muted")])
         return parts, [(f"{self.table.cursor + 1}/{shown}" if shown else "", "")]

@@ -60,11 +60,18 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
     """Return what counts where others record and we only look."""
     state = view.health
     parts: list[Line] = [[(clean(state.backend, 24), "")]]
+    if state.dead_letters:
+        parts.append([(f"dead {count(state.dead_letters)} !", "failed")])
+    elif state.letters_unknown:
+        parts.append([("dead ", "muted"), (state.letters_unknown, "")])
     if state.gaps:
         parts.append([(f"gaps {count(state.gaps)} !", "warn")])
     parts += _doubts(state)
     if behind:
         parts.append([("rendering behind !", "warn")])
+    if state.newest_at:
+        age = max(0.0, (view.now - state.newest_at).total_seconds())
+        parts.append([("newest event ", "muted"), (f"{duration(age)} old", "")])
     if state.pending:
         parts.append([("to read ", "muted"), (compact(state.pending), "")])
     if state.verified_at and state.time:

@@ -403,6 +403,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             return await self._live.dead_letters(after=after, limit=limit)
         return letters
 
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+        count = await self._archive_part.ask(self._archive.count_dead_letters)
+        return await self._live.count_dead_letters() if count is None else count
+
     async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
         """Yield what others changed: by the notices in Redis, and by the archive's versions."""
         async with aclosing(self._watch.changes()) as changes:

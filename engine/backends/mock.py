@@ -364,6 +364,10 @@ class MockBatchStateRepository(BatchStateRepository):
         """Return dead letters in the order of their arrival."""
         return list(self._dead_letters.values())[after : after + limit]
 
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+        return len(self._dead_letters)
+
     async def aclose(self) -> None:
         """Nothing to give back."""
 

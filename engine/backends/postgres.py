@@ -15,6 +15,7 @@ from engine.backends.postgres_chunk import record_chunk
 from engine.backends.postgres_known import Known
 from engine.backends.postgres_phases import read_outcomes_of_others
 from engine.backends.postgres_reads import (
+    count_letters,
     read_batch,
     read_essays,
     read_letters,
@@ -171,6 +172,10 @@ class PostgresBatchStateRepository(Archive):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await self._sessions.run(READING, partial(read_letters, after=after, limit=limit))
+
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+        return await self._sessions.run(READING, count_letters)
 
     @property
     def hints(self) -> list[str]:

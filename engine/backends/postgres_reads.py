@@ -146,6 +146,11 @@ async def write_letters(connection: Connection, letters: Sequence[DeadLetter]) -
         await connection.execute(_KEEP, *columns_of(rows))
 
 
+async def count_letters(connection: Connection) -> int:
+    """Return the number of dead letters."""
+    return int(await connection.fetchval("SELECT count(*) FROM bcs.dead_letters"))
+
+
 async def read_letters(connection: Connection, after: int, limit: int) -> list[DeadLetter]:
     """Return a page of dead letters."""
     rows = await connection.fetch(

@@ -22,7 +22,13 @@ from engine.backends.redis_counts import Counts, count_rows
 from engine.backends.redis_doubts import STEPS_AT_ONCE, Doubts
 from engine.backends.redis_homeless import keep_homeless
 from engine.backends.redis_keys import BATCHES
-from engine.backends.redis_letters import read_letters, set_aside, unreadable, write_letters
+from engine.backends.redis_letters import (
+    count_letters,
+    read_letters,
+    set_aside,
+    unreadable,
+    write_letters,
+)
 from engine.backends.redis_notices import Notices, listen
 from engine.backends.redis_promises import warnings_of
 from engine.backends.redis_reads import (
@@ -407,6 +413,10 @@ class RedisBatchStateRepository(Cache):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await read_letters(self._store, after, limit)
+
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+        return await count_letters(self._store)
 
     @property
     def notices(self) -> list[str]:

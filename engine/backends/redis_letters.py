@@ -45,6 +45,12 @@ async def write_letters(store: Store, letters: Sequence[DeadLetter]) -> None:
         await store.send([("ZREM", DEAD_LETTERS, *oldest), ("HDEL", _BODIES, *oldest)])
 
 
+async def count_letters(store: Store) -> int:
+    """Return the number of dead letters, by a command that an observer may use."""
+    [count] = await store.send([("HLEN", _BODIES)])
+    return int(count)
+
+
 async def read_letters(store: Store, after: int, limit: int) -> list[DeadLetter]:
     """Return a page of dead letters."""
     if limit <= 0:

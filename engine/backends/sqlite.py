@@ -28,6 +28,7 @@ from engine.backends.sqlite_file import (
 )
 from engine.backends.sqlite_known import Known
 from engine.backends.sqlite_reads import (
+    count_letters,
     read_batch,
     read_essays,
     read_letters,
@@ -191,6 +192,10 @@ class SqliteBatchStateRepository(BatchStateRepository):
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival, leaving out the first `after`."""
         return await self._read(read_letters, after, limit)
+
+    async def count_dead_letters(self) -> int:
+        """Return how many dead letters are kept, without reading them."""
+        return await self._read(count_letters)
 
     async def changes(self) -> AsyncGenerator[Collection[str] | None, None]:
         """Yield `None` after anybody wrote to the file, nothing to say while nobody does.

@@ -140,6 +140,11 @@ def write_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter])
     )
 
 
+def count_letters(connection: sqlite3.Connection) -> int:
+    """Return the number of dead letters."""
+    return int(connection.execute("SELECT count(*) FROM dead_letters").fetchone()[0])
+
+
 def read_letters(connection: sqlite3.Connection, after: int, limit: int) -> list[DeadLetter]:
     """Return a page of dead letters."""
     rows = connection.execute(
