@@ -338,6 +338,16 @@ async def test_dead_letters_that_nobody_counted_are_not_said_to_be_none() -> Non
         await until(lambda: "Dead letters  not permitted" in text(app))
 
 
+async def test_an_observer_is_not_said_to_have_seen_no_event_yet() -> None:
+    engine = fleet(row("b1", failed=1))
+    engine.change(health=msgspec.structs.replace(engine.view.health, read_only=True))
+    async with running(engine) as (app, pilot):
+        assert "1 problem " in text(app)
+        await pilot.press("2")
+        await until(lambda: "An observer sees how batches stand" in text(app))
+        assert "No event yet" not in text(app)
+
+
 async def test_counts_in_doubt_are_counted_above_and_explained_on_their_page() -> None:
     doubtful = row("b1")
     doubtful = msgspec.structs.replace(

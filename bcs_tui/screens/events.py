@@ -63,6 +63,8 @@ class EventsScreen(FilteredPage):
         self.columns.show(_columns)
         self.set_class(not len(self.rows), "-nothing")
         word = "No event matches the filter; Esc clears it." if view.log else "No event yet."
+        if view.health.read_only:
+            word = "An observer sees how batches stand, and not the events that others record."
         self.empty.show(lambda _width: [[(f"   {word}", "")]])
         self._show_details()
 

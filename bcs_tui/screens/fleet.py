@@ -135,13 +135,14 @@ class FleetScreen(FilteredPage):
     def heading(self, view: View) -> tuple[Sequence[Line], Line]:
         shown, total = len(self.rows), len(view.batches)
         number = f"{count(shown)} of {count(total)}" if self.rows.filter.terms else count(total)
-        word = " batches" if total != 1 else " batch"
-        parts: list[Line] = [[("Fleet", "strong"), (f"  {number}", ""), (word, "muted")]]
+        noun = " batches" if total != 1 else " batch"
+        parts: list[Line] = [[("Fleet", "strong"), (f"  {number}", ""), (noun, "muted")]]
         if self.rows.filter.terms:
             parts.append([("/", "muted"), (clean(self.rows.filter.text, 60), "accent")])
         for state in WORST_FIRST:
             if (of_state := self._tally[state]) and not self.rows.filter.terms:
-                parts.append([(f"{of_state:,} ", INK_OF[state]), (state, "muted")])
+                word = "problem" if (state, of_state) == ("problems", 1) else state
+                parts.append([(f"{of_state:,} ", INK_OF[state]), (word, "muted")])
         order = self.rows.order_name + (", reversed" if self.rows.reverse else "")
         place = f"  {self.table.cursor + 1:,}/{shown:,}" if shown else ""
         return parts, [(order, "muted"), (place, "")]
