@@ -283,7 +283,7 @@ class Engine:
             verified_at=observer.verified_at,
             pending=observer.pending,
             gaps=observer.gaps,
-            doubts=self._projection.doubts,
+            disputes=self._projection.disputes,
             newest_at=self._projection.newest_at,
             dead_letters=observer.dead_letters or 0,
             letters_unknown=observer.letters_unknown,

@@ -261,7 +261,8 @@ class BatchRecord(msgspec.Struct):
 
     `counts` maps a step to [completed, failed]. `first_at` and `last_at` are the oldest and
     newest times that events themselves carried. `doubt` says why the counts may not be the
-    whole truth; a backend that can vouch for them leaves it empty. Where the essays were loaded
+    whole truth; a backend that can vouch for them leaves it empty. `is_disputed` means that a
+    count stored elsewhere keeps contradicting the essays. Where the essays were loaded
     as well, `unreadable` names those that may have more results than could be read.
     """
 
@@ -277,6 +278,7 @@ class BatchRecord(msgspec.Struct):
     counts: dict[str, list[int]] = msgspec.field(default_factory=dict)
     milestones: dict[tuple[str, str, str, str], Milestone] = msgspec.field(default_factory=dict)
     doubt: str = ""
+    is_disputed: bool = False
     unreadable: tuple[str, ...] = ()
 
     @property

@@ -82,7 +82,7 @@ class Projection:
         self._saved: dict[str, _Saved] = {}
         self._unsaved: set[str] = set()
         self._wakes: list[tuple[datetime, str]] = []
-        self._doubtful: set[str] = set()
+        self._disputed: set[str] = set()
         self.newest_at: datetime | None = None
         self.grid: Grid | None = None
 
@@ -194,7 +194,7 @@ class Projection:
             model = self._models.get(batch_id)
             if model is None:
                 gone.append(batch_id)
-                self._doubtful.discard(batch_id)
+                self._disputed.discard(batch_id)
             else:
                 model.is_noted = False
                 rows[batch_id] = self._row(model, now)
@@ -210,9 +210,9 @@ class Projection:
         return due
 
     @property
-    def doubts(self) -> int:
-        """How many rows have counts that are not proved."""
-        return len(self._doubtful)
+    def disputes(self) -> int:
+        """How many rows have counts that a stored one contradicts."""
+        return len(self._disputed)
 
     @property
     def is_dirty(self) -> bool:
@@ -247,7 +247,7 @@ class Projection:
         self._saved = dict(checkpoint.batches)
         self._unsaved.clear()
         self._rows = Overlay.empty()
-        self._doubtful = set()
+        self._disputed = set()
         self._wakes = []
         self._dirty = dict.fromkeys(self._models)
 
@@ -256,7 +256,7 @@ class Projection:
         if model.standing is None:
             model.standing = standing_of(record.milestones.values())
         summary = summarize(record, phases_of(), model.standing)
-        (self._doubtful.add if summary.doubt else self._doubtful.discard)(summary.batch_id)
+        (self._disputed.add if summary.is_disputed else self._disputed.discard)(summary.batch_id)
         last = summary.last_event_at
         if last and last <= now and (self.newest_at is None or last > self.newest_at):
             self.newest_at = last

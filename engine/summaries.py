@@ -38,7 +38,8 @@ class StepCounts(msgspec.Struct, frozen=True, gc=False):
 class BatchSummary(msgspec.Struct, frozen=True):
     """What a person is told about a batch; computed by `summarize` from a record.
 
-    `doubt` says why the counts may be wrong; empty if they are proved.
+    `doubt` says why the counts may be wrong; empty if they are proved. `is_disputed` means that
+    a stored count contradicts the essays: an audit tells which.
     """
 
     batch_id: str
@@ -55,6 +56,7 @@ class BatchSummary(msgspec.Struct, frozen=True):
     rejected: int
     reason: str
     doubt: str = ""
+    is_disputed: bool = False
 
     @property
     def failed(self) -> int:
@@ -136,6 +138,7 @@ def summarize(
         record.rejected,
         reason,
         record.doubt,
+        record.is_disputed,
     )
 
 

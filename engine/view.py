@@ -62,11 +62,11 @@ class Health(msgspec.Struct, frozen=True):
 
     Of an observer there is, instead of an account: the `time` of day (ages are counted to
     `verified_at`, the last moment at which the backend answered, while it does not), the
-    batches that changed and are still to be read (`pending`), and those whose counts are not
-    proved (`doubts`), the newest event time that is not ahead of the clock (`newest_at`), and as
-    `dead_letters` all that the backend keeps, or in `letters_unknown` why they are not counted.
-    `read_only` is our promise; what its account could do nevertheless is in
-    `hints`, to be said once. `insecure`: the way to the backend is protected by the operator's
+    batches that changed and are still to be read (`pending`), those whose counts a stored one
+    contradicts (`disputes`), the newest event time that is not ahead of the clock (`newest_at`),
+    and as `dead_letters` all that the backend keeps, or in `letters_unknown` why they are not
+    counted. `read_only` is our promise; what its account could do nevertheless is in `hints`, to
+    be said once. `insecure`: the way to the backend is protected by the operator's
     word alone. `gaps` counts how often notices, or messages of a feed, may have
     been missed.
     """
@@ -89,7 +89,7 @@ class Health(msgspec.Struct, frozen=True):
     verified_at: datetime | None = None
     pending: int = 0
     gaps: int = 0
-    doubts: int = 0
+    disputes: int = 0
     newest_at: datetime | None = None
     letters_unknown: str = ""
     read_only: bool = False

@@ -68,7 +68,8 @@ async def test_what_only_the_service_writes_is_found(
         await until(lambda: BATCH in engine.view.batches, 8)
         assert row_of(engine).summary.total == 20
         await engine.open(BATCH)
-        assert (engine.health.doubts, row_of(engine).summary.doubt) == (1, "its counters are gone")
+        assert row_of(engine).summary.doubt == "no counters of ours prove its counts"
+        assert engine.health.disputes == 0
 
         await store(client, STORED)
         await until(lambda: row_of(engine).summary.total == 24, 8)
@@ -77,6 +78,8 @@ async def test_what_only_the_service_writes_is_found(
         assert steps["spellcheck"].failed == TRUTH["steps"]["spellcheck"]["failed"]
         found = await engine.audit(BATCH)
         assert {one.source for one in found.disagreements} == {"stored summary"}
+        await until(lambda: row_of(engine).summary.is_disputed, 20)
+        assert engine.health.disputes == 1
 
         # One more step in a document that is known: nothing tells of it either.
         service = Service(client, watch_first=True)

@@ -351,13 +351,20 @@ async def test_an_observer_is_not_said_to_have_seen_no_event_yet() -> None:
 async def test_counts_in_doubt_are_counted_above_and_explained_on_their_page() -> None:
     doubtful = row("b1")
     doubtful = msgspec.structs.replace(
-        doubtful, summary=msgspec.structs.replace(doubtful.summary, doubt="somebody else wrote it")
+        doubtful,
+        summary=msgspec.structs.replace(
+            doubtful.summary, doubt="somebody else wrote it", is_disputed=True
+        ),
     )
     engine = fleet(doubtful, row("b2"))
     async with running(engine, (120, 40)) as (app, pilot):
         assert "audit" not in lines(app)[0]
-        engine.change(health=msgspec.structs.replace(engine.view.health, doubts=1, read_only=True))
+        engine.change(
+            health=msgspec.structs.replace(engine.view.health, disputes=1, read_only=True)
+        )
         await until(lambda: "READ-ONLY" in lines(app)[0])
         assert "audit 1 !" in lines(app)[0]
-        await pilot.press("slash", *"b1", "enter", "enter")
+        await pilot.press("slash", *"is:audit", "enter")
+        assert "b2" not in text(app)
+        await pilot.press("enter")
         await until(lambda: "audit (a): somebody else wrote it" in text(app))

@@ -120,7 +120,7 @@ async def test_while_watching_all_is_found_and_kept_current(
         await until(lambda: engine.view.batches.keys() == {*BATCHES, "phases-only"})
         await until(lambda: not any("still looking" in notice for notice in repository.notices))
         assert {row.summary.doubt for row in engine.view.batches.values()} == {
-            "its counters are gone"
+            "no counters of ours prove its counts"
         }
 
         service = Service(client, watch_first=True)
@@ -216,12 +216,12 @@ def test_who_was_never_counted_comes_first_then_the_oldest(monkeypatch: pytest.M
     assert counts.next_turn(found) == ["b1", "b2"], "so many essays at a time, and no more"
     assert counts.next_turn(found) == [], "not yet"
     for batch_id in ("b1", "b2"):
-        counts.keep(BatchRecord(batch_id, seen=len(found[batch_id])), 0)
+        counts.keep(BatchRecord(batch_id, seen=len(found[batch_id])), 0, None)
     clock.advance(redis_counts.TURN_SECONDS)
     assert counts.next_turn(found) == ["b3"], "the others were counted just now"
     clock.advance(redis_counts.RECOUNT_SECONDS)
-    counts.keep(BatchRecord("b3", seen=4_000), 0)
-    counts.keep(BatchRecord("b1", seen=4_000), 0)
+    counts.keep(BatchRecord("b3", seen=4_000), 0, None)
+    counts.keep(BatchRecord("b1", seen=4_000), 0, None)
     assert counts.next_turn(found) == ["b2"]
     counts.forget(["b2"])
     many = {f"x{number}": ["e1"] for number in range(2_000)}
@@ -232,7 +232,7 @@ def test_who_was_never_counted_comes_first_then_the_oldest(monkeypatch: pytest.M
 def test_kept_counts_are_nobodys_to_change() -> None:
     counts = Counts(ManualClock(NOW).monotonic)
     counted = BatchRecord("b1", seen=3, counts={"nlp": [2, 1]})
-    counts.keep(counted, 1)
+    counts.keep(counted, 1, None)
     counted.counts["nlp"][0] = 9
     for _ in range(2):
         record = BatchRecord("b1")

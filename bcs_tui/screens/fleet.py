@@ -34,7 +34,7 @@ class FleetScreen(FilteredPage):
         Binding("s", "sort", show=False),
         Binding("S", "reverse", show=False),
     ]
-    FILTER_HINT: ClassVar[str] = "text  state:failed  owner:x  !x"
+    FILTER_HINT: ClassVar[str] = "text  state:failed  owner:x  is:audit  !x"
     HINTS: ClassVar[Sequence[tuple[str, str]]] = (
         ("Enter", "open"),
         ("/", "filter"),

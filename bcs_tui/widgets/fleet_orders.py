@@ -10,7 +10,7 @@ from bcs_tui.widgets.filter import Filter
 from bcs_tui.widgets.states import RANK, state_of
 from engine import BatchRow
 
-FIELDS: Final = frozenset({"state", "owner", "pipeline", "id", "step", "status"})
+FIELDS: Final = frozenset({"state", "owner", "pipeline", "id", "step", "status", "is"})
 """What a filter can name."""
 
 FAR: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -58,6 +58,7 @@ def lets_through(filters: Filter, row: BatchRow) -> bool:
             "owner": summary.owner.lower().__contains__,
             "pipeline": pipeline.lower().__contains__,
             "id": summary.batch_id.lower().__contains__,
+            "is": ("audit" if summary.is_disputed else "").startswith,
             "step": lambda name: any(
                 step.running and step.step.startswith(name) for step in summary.steps
             ),

@@ -66,7 +66,7 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
         parts.append([("dead ", "muted"), (state.letters_unknown, "")])
     if state.gaps:
         parts.append([(f"gaps {count(state.gaps)} !", "warn")])
-    parts += _doubts(state)
+    parts += _disputes(state)
     if behind:
         parts.append([("rendering behind !", "warn")])
     if state.newest_at:
@@ -80,9 +80,9 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
     return parts
 
 
-def _doubts(state: Health) -> list[Line]:
+def _disputes(state: Health) -> list[Line]:
     """Return how many batches an audit would be about; nothing if there is none."""
-    return [[(f"audit {count(state.doubts)} !", "warn")]] if state.doubts else []
+    return [[(f"audit {count(state.disputes)} !", "warn")]] if state.disputes else []
 
 
 def _parts(view: View, behind: bool, room: int) -> Sequence[Line]:

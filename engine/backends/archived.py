@@ -245,6 +245,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         page = sorted({*records, *there})[:limit]
         for name in records.keys() & there.keys():
             there[name].doubt = records[name].doubt
+            there[name].is_disputed = records[name].is_disputed
         return [
             await self._merged_record(records[name], there[name])
             if name in records and name in there and not self._is_settled(records[name])
@@ -377,7 +378,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         if last is None or last[:2] != (live, archived):
             both = await self._merged(batch_id)
             merged = await both.batch_record(batch_id)
-            merged.doubt = live.doubt
+            merged.doubt, merged.is_disputed = live.doubt, live.is_disputed
             last = self._merges[batch_id] = live, archived, merged
         return last[2].copy()
 

@@ -20,8 +20,11 @@ async def read_stored_summary(store: Store, batch_id: str) -> list[Claim]:
     """Return what the published summary says, whoever wrote it; it has no failures."""
     key = store.keys.of(batch_id).summary
     [raw] = await store.send([("GET", key)], tolerate=True)
-    if not isinstance(raw, bytes):
-        return []
+    return claims_of_summary(raw) if isinstance(raw, bytes) else []
+
+
+def claims_of_summary(raw: bytes) -> list[Claim]:
+    """Return what a published summary says; nothing if it cannot be read."""
     try:
         told = json.loads(raw)
     except (ValueError, RecursionError):

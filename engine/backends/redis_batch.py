@@ -104,7 +104,7 @@ class Index(msgspec.Struct, frozen=True):
     def doubt(self, summary: bytes | None, now: int) -> str:
         """Return why the counts cannot be trusted; empty if they can."""
         if self.summary is None:
-            return "its counters are gone"
+            return "no counters of ours prove its counts"
         if self.summary != summary:
             return "another service has written it"
         if now >= self.until:

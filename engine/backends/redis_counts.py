@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from engine.backends.redis_audit import claims_of_summary
 from engine.backends.redis_rows import EssayRow
 from engine.models import BatchRecord, count_step, is_aggregate
 
@@ -18,8 +19,18 @@ RECOUNT_SECONDS: Final = 5.0
 TURN_SECONDS: Final = 2.0
 """How often some batches have their turn."""
 
+LASTING_SECONDS: Final = 4.0
+"""For how long a stored summary has to say other numbers until it is called a contradiction."""
+
 _ESSAYS_PER_TURN: Final = 10_000
 _BATCHES_PER_TURN: Final = 500
+
+
+class _Contradiction(NamedTuple):
+    """A stored summary that says other numbers, and when that was seen first."""
+
+    summary: bytes
+    since: float
 
 
 class _Counted(NamedTuple):
@@ -27,6 +38,8 @@ class _Counted(NamedTuple):
     seen: int
     counts: dict[str, list[int]]
     unreadable: int
+    contradiction: _Contradiction | None
+    is_disputed: bool
 
 
 class Counts:
@@ -44,16 +57,29 @@ class Counts:
     def __contains__(self, batch_id: str) -> bool:
         return batch_id in self._kept
 
-    def keep(self, record: BatchRecord, unreadable: int) -> None:
-        """Keep what was counted just now, and how many essays could not be read."""
-        self.forget([record.batch_id])
+    def keep(self, record: BatchRecord, unreadable: int, summary: bytes | None) -> None:
+        """Keep what was counted just now, and how many essays could not be read.
+
+        A summary that contradicts the count disputes it if it goes on to do so: a service that
+        is at work writes first a document, and then the summary.
+        """
+        now = self._monotonic()
+        before = self._kept.pop(record.batch_id, None)
+        found = None
+        if summary and _contradicts(summary, record):
+            last = before.contradiction if before else None
+            found = last if last and last.summary == summary else _Contradiction(summary, now)
+        record.is_disputed = found is not None and now - found.since >= LASTING_SECONDS
         counts = {step: list(pair) for step, pair in record.counts.items()}
-        self._kept[record.batch_id] = _Counted(self._monotonic(), record.seen, counts, unreadable)
+        self._kept[record.batch_id] = _Counted(
+            now, record.seen, counts, unreadable, found, record.is_disputed
+        )
 
     def recall(self, record: BatchRecord) -> int:
         """Set the counts of a record to those kept; return how many essays were unreadable."""
         kept = self._kept[record.batch_id]
         record.seen = kept.seen
+        record.is_disputed = kept.is_disputed
         record.counts = {step: list(pair) for step, pair in kept.counts.items()}
         return kept.unreadable
 
@@ -91,6 +117,17 @@ class Counts:
             if kept.moment > counted_before:
                 return
             yield batch_id, max(kept.seen, len(found.get(batch_id, ())))
+
+
+def _contradicts(summary: bytes, record: BatchRecord) -> bool:
+    return any(
+        told not in (None, known)
+        for claim in claims_of_summary(summary)
+        for told, known in (
+            (claim.completed, record.counts.get(claim.step, (0, 0))[0]),
+            (claim.total, record.total),
+        )
+    )
 
 
 def count_rows(record: BatchRecord, rows: Iterable[EssayRow]) -> int:

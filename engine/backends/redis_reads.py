@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.backends.redis_batch import (
     UNVERIFIED,
@@ -45,17 +45,20 @@ async def read_records(
     found = await _read_stored(store, batch_ids)
     blank = [
         batch_id
-        for batch_id, (index, _, _, raw, phases) in zip(batch_ids, found, strict=True)
-        if index.summary is None and raw is None and not phases and batch_id not in foreign
+        for batch_id, one in zip(batch_ids, found, strict=True)
+        if one.counters.summary is None
+        and one.raw is None
+        and not one.phases
+        and batch_id not in foreign
     ]
     gone = set(await without_keys(store, blank))
     own = await _without_others(
         store,
-        [name for name, one in zip(batch_ids, found, strict=True) if one[1] == UNVERIFIED],
+        [name for name, one in zip(batch_ids, found, strict=True) if one.doubt == UNVERIFIED],
         foreign,
     )
     records: list[BatchRecord] = []
-    for batch_id, (index, doubt, lost, raw, phases) in zip(batch_ids, found, strict=True):
+    for batch_id, (index, summary, doubt, lost, raw, phases) in zip(batch_ids, found, strict=True):
         if batch_id in gone:
             continue
         record = BatchRecord(batch_id)
@@ -79,22 +82,30 @@ async def read_records(
                 rows = await read_rows(store, batch_id, None, foreign.get(batch_id, ()))
                 unreadable = count_rows(record, rows)
                 if counts is not None:
-                    counts.keep(record, unreadable)
+                    counts.keep(record, unreadable, summary)
             record.doubt = f"{doubt}; {unreadable} essays cannot be read" if unreadable else doubt
         add_stored_phases(record, phases)
         records.append(record)
     return records
 
 
-async def _read_stored(
-    store: Store, batch_ids: Sequence[str]
-) -> list[tuple[Index, str, str, bytes | None, dict[bytes, bytes]]]:
-    """Read index, then summary: if they agree, nobody else wrote between the two moments.
+class _Stored(NamedTuple):
+    """What is stored of a batch.
 
-    Returns:
-        Of each batch: its index; why its counts may be wrong; what else of it was dropped; its
-        own record; and the services' phases.
+    `doubt` says why the `counters` may be wrong, `lost` what else was dropped. `raw` is
+    the record of our own, `phases` are the services'.
     """
+
+    counters: Index
+    summary: bytes | None
+    doubt: str
+    lost: str
+    raw: bytes | None
+    phases: dict[bytes, bytes]
+
+
+async def _read_stored(store: Store, batch_ids: Sequence[str]) -> list[_Stored]:
+    """Read index, then summary: if they agree, nobody else wrote between the two moments."""
     names = [store.keys.of(batch_id) for batch_id in batch_ids]
     commands: list[tuple[Any, ...]] = [("HGETALL", keys.index) for keys in names]
     for keys in names:
@@ -111,13 +122,14 @@ async def _read_stored(
         index = decode_index(_mapping(replies[number]))
         place = len(names) + number * 4
         summary, raw, phases, entries = replies[place : place + 4]
-        doubt = index.doubt(summary if isinstance(summary, bytes) else None, now)
+        summary = summary if isinstance(summary, bytes) else None
+        doubt = index.doubt(summary, now)
         if isinstance(raw, Exception):
             doubt, raw = "its own record is of another type", None
         # More than was counted a moment ago have been added since.
         is_whole = index.summary is None or (raw is not None and entries >= index.entries)
         lost = "" if is_whole else "some of its keys are gone"
-        found.append((index, doubt, lost, raw, _mapping(phases)))
+        found.append(_Stored(index, summary, doubt, lost, raw, _mapping(phases)))
     return found
 
 
