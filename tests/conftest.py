@@ -72,9 +72,15 @@ VARIANTS: dict[str, OpenRepository] = {
 }
 """Other ways to the same backends: the contract holds there too."""
 
+SLOW = {"redis+postgres", *VARIANTS}
+"""What is made of parts that are tested by themselves: left out on the second Python."""
+
 
 @pytest.fixture(
-    params=[*BACKENDS, *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS)],
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in BACKENDS | VARIANTS
+    ],
     scope="session",
 )
 def open_repository(request: pytest.FixtureRequest) -> OpenRepository:

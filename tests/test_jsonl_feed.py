@@ -73,8 +73,8 @@ async def test_a_line_that_is_too_long_is_cut_and_the_next_one_is_whole(file: Ev
 
 async def test_a_line_without_end_takes_no_memory(file: EventFile) -> None:
     endless = 64 * 1024 * 1024
-    file.put(b"{}\n")
-    file.truncate(3 + endless)  # sparse: zeros without a newline
+    file.put(b'{"event_id": "1"}\n')  # or it would be refused as no feed at all
+    file.truncate(18 + endless)  # sparse: zeros without a newline
     feed = JsonlFeed(file.path)
     tail = feed._current
     assert tail is not None
