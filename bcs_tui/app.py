@@ -106,8 +106,9 @@ class BcsApp(App[None]):
         view = self.engine.view
         self._changed |= view.changed
         self._show(view)
-        if isinstance(self.screen, Page):
-            self.screen.second()
+        top = self.screen_stack[-1:]  # nothing is there once the app has begun to leave
+        if top and isinstance(top[0], Page):
+            top[0].second()
 
     # --- global keys -----------------------------------------------------------------------
 
