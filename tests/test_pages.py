@@ -132,6 +132,7 @@ async def test_nothing_is_drawn_while_nothing_changes(monkeypatch: pytest.Monkey
         assert refreshed == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [(200, 60), (120, 40), (80, 24), (60, 15), (40, 10), (20, 5), (3, 2), (1, 1)]
 )
