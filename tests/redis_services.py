@@ -8,8 +8,11 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 import redis.exceptions
 from redis.asyncio import Redis
+
+from engine.backends import redis_counts, redis_notices, redis_survey
 
 TTL_SECONDS = 604_800
 
@@ -96,3 +99,15 @@ class Service:
                 except redis.exceptions.WatchError:
                     continue
                 return
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what services write looked at more often than somebody at a screen would need."""
+    for module, name in (
+        (redis_notices, "LOOK_SECONDS"),
+        (redis_survey, "ROUND_SECONDS"),
+        (redis_counts, "RECOUNT_SECONDS"),
+        (redis_counts, "TURN_SECONDS"),
+    ):
+        assert getattr(module, name) <= 10
+        monkeypatch.setattr(module, name, 0.2)

@@ -12,10 +12,9 @@ import pytest
 from envelopes import VECTORS
 from redis.asyncio import Redis
 from redis_servers import TTL_SECONDS, empty, rules_of, shared_redis, url_for
-from redis_services import Service
+from redis_services import Service, hurry
 from stills import until
 
-from engine.backends import redis_counts, redis_notices, redis_survey
 from engine.backends.redis import RedisBatchStateRepository
 from engine.engine import Engine
 from engine.view import BatchRow, Mode
@@ -24,18 +23,6 @@ STORED = json.loads((VECTORS / "stored_redis.json").read_text())
 TRUTH = json.loads((VECTORS / "ground_truth.json").read_text())["comprehensive_batch"][0]
 BATCH = TRUTH["batch_id"]
 DOCUMENTS = [entry for entry in STORED if entry["key"].startswith(f"bcs:essay_state:{BATCH}:")]
-
-
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everything looked at more often than somebody at a screen would need."""
-    for module, name in (
-        (redis_notices, "LOOK_SECONDS"),
-        (redis_survey, "ROUND_SECONDS"),
-        (redis_counts, "RECOUNT_SECONDS"),
-        (redis_counts, "TURN_SECONDS"),
-    ):
-        assert getattr(module, name) <= 10
-        monkeypatch.setattr(module, name, 0.2)
 
 
 @pytest.fixture

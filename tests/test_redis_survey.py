@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 from redis_servers import TTL_SECONDS, empty, rules_of, shared_cluster, shared_redis, url_for
-from redis_services import Service
+from redis_services import Service, hurry
 from stills import until
 
 from engine.backends import redis_counts, redis_notices, redis_survey
@@ -100,14 +100,7 @@ async def test_pages_of_what_only_a_service_knows_hold_each_batch_once(client: R
 async def test_while_watching_all_is_found_and_kept_current(
     client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (
-        (redis_notices, "LOOK_SECONDS"),
-        (redis_survey, "ROUND_SECONDS"),
-        (redis_counts, "RECOUNT_SECONDS"),
-        (redis_counts, "TURN_SECONDS"),
-    ):
-        assert getattr(module, name) <= 10
-        monkeypatch.setattr(module, name, 0.2)
+    hurry(monkeypatch)
     assert redis_survey.STEPS_PER_SECOND >= 1_000_000 / redis_survey.KEYS_AT_ONCE / 60
     monkeypatch.setattr(redis_survey, "STEPS_PER_SECOND", 200)
     await fill(client)
