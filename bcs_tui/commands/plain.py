@@ -21,7 +21,7 @@ _LONGEST_NOTE: Final = 1000
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7e]")
 
 
-class Standing:
+class ProgressLine:
     """Whether a line on standard error is being written over; notes take its place."""
 
     is_shown: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class Standing:
 
 def note(text: str) -> None:
     """Print one line for a person on standard error."""
-    over = "\r\x1b[K" if Standing.is_shown else ""
+    over = "\r\x1b[K" if ProgressLine.is_shown else ""
     print(f"{over}bcs-tui: {clean(text, _LONGEST_NOTE)}", file=sys.stderr)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
-from bcs_tui.commands.plain import Standing, note
+from bcs_tui.commands.plain import ProgressLine, note
 from bcs_tui.format import clean
 from engine import Engine, Envelope, Feed, WholeFile
 
@@ -81,12 +81,12 @@ def shown(
     """Keep a line on standard error up to date, new notices above it; take it away in the end."""
     told_before = set() if already is None else already
     task = asyncio.ensure_future(_keep_up_to_date(line, notices, told_before))
-    Standing.is_shown = True
+    ProgressLine.is_shown = True
     try:
         yield
     finally:
         task.cancel()
-        Standing.is_shown = False
+        ProgressLine.is_shown = False
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from bcs_tui.commands.ingest import PATIENCE_SECONDS
 from bcs_tui.commands.options import FILES, add_json, add_verb, settings_of
 from bcs_tui.commands.plain import as_json, note
 from bcs_tui.commands.progress import Metered, bar, shown, told
@@ -18,8 +19,6 @@ from engine import ReplayFeed, SettingsError, StdinFeed, open_sink
 if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
     from engine import Sink
-
-PATIENCE_SECONDS = 10.0
 
 
 def add(verbs: Verbs) -> None:
