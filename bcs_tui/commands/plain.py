@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from rich.cells import cell_len
 
 from bcs_tui.format import clean, fit
-from bcs_tui.masking import Masking
+from bcs_tui.masking import Masking, without_credentials
 
 _GAP: Final = "  "
 _LONGEST_NOTE: Final = 1000
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with the code of bad usage."""
         verb = self.prog.removeprefix("bcs-tui").strip()
-        note(f"{verb and f'{verb}: '}{message}; see `{self.prog} --help`")
+        note(f"{verb and f'{verb}: '}{without_credentials(message)}; see `{self.prog} --help`")
         raise SystemExit(2)
 
 
