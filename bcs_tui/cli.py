@@ -80,7 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # Importing what the other verbs need takes longer than most verbs do.
     top = parser([words[0]] if words and words[0] in VERBS else VERBS)
-    arguments = top.parse_args(words)
+    arguments, unknown = top.parse_known_args(words)
+    if unknown:
+        # argparse would send the reader to the help of all verbs, where the verb's flags are not.
+        getattr(arguments, "refuse", top.error)(f"unknown arguments: {' '.join(unknown)}")
     if arguments.verb is None:
         top.print_help(sys.stderr)
         return 2

@@ -534,6 +534,9 @@ def test_without_a_verb_the_help_is_shown(run: Run) -> None:
     [
         ("nope",),
         ("show",),
+        ("--verbose",),
+        ("ls", "--verbose"),
+        ("show", "b", "c", "--loud"),
         ("ls", "--backend", "oracle"),
         ("essays", "b", "--state", "done"),
         ("ls", "--json", "--jsonl"),
@@ -550,6 +553,12 @@ def test_bad_usage(run: Run, argv: tuple[str, ...]) -> None:
     assert line.startswith("bcs-tui: ")
     verb = f" {argv[0]}" if argv[0] in VERBS else ""
     assert line.endswith(f"; see `bcs-tui{verb} --help`")
+
+
+def test_bad_usage_does_not_repeat_a_password(run: Run) -> None:
+    answer = run("ls", "--redis-ulr", "redis://someone:secret@host/0")
+    assert answer.code == 2
+    assert "--redis-ulr redis://***@host/0" in answer.err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])

@@ -46,7 +46,7 @@ def add_verb(
         description=f"examples:\n{lines}\n\n{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
     group = parser.add_argument_group("settings")
     group.add_argument("--backend", choices=("mock", "sqlite", "redis"), help="where state is kept")
     path = group.add_argument("--sqlite-path", metavar="FILE", help="the file of --backend sqlite")
