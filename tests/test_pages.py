@@ -193,6 +193,29 @@ async def test_what_cannot_be_read_is_unknown_and_not_pending() -> None:
         assert all("unknown" in line and "pending" not in line for line in listed)
 
 
+async def test_what_cannot_be_read_is_looked_up_once_for_a_change_and_not_for_every_line() -> None:
+    class Counted(dict[str, int]):
+        asked = 0
+
+        def __getitem__(self, key: str) -> int:
+            Counted.asked += 1
+            return super().__getitem__(key)
+
+    engine = await replayed("one_batch", 0.75)
+    async with running(engine, (160, 50)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        grid, essays = engine.view.grid, page(app, BatchScreen).essays
+        assert grid is not None
+        grid.unreadable = set(grid.essay_ids)
+        grid.version += 1
+        grid.index = Counted(grid.index)
+        for _ in range(3):
+            essays.take(grid, essays.steps)
+            essays.render_line(1)
+        assert Counted.asked == len(grid.essay_ids)
+
+
 def test_an_essay_that_cannot_be_read_says_so() -> None:
     essay = EssayState("e1", BEGINNING, {}, trouble="not UTF-8")
     step = StepCounts("nlp", 0, 0, 0, 1, 1, None, False, None, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -60,6 +60,8 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         self._order: list[int] = []
         self._essay_id: str | None = None
         self._settled_version = -1
+        self._unreadable: frozenset[int] = frozenset()
+        self._unreadable_version = -1
         self._lines: list[Line] = []
         self._ink: Ink | None = None
 
@@ -69,7 +71,10 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         """Take the essays, which change in place, and the counts; draw what is different."""
         if grid is not self.grid:
             self.grid = grid
-            self._settled_version = -1
+            self._settled_version = self._unreadable_version = -1
+        if grid is not None and self._unreadable_version != grid.version:
+            self._unreadable = frozenset(grid.index[essay_id] for essay_id in grid.unreadable)
+            self._unreadable_version = grid.version
         self.steps = steps
         if self._settled_version < 0:
             self.settle()
@@ -159,15 +164,10 @@ class EssayGrid(ScrollView, inherit_bindings=False):
         chosen = cursor >= 0 and row - 1 == self.step_cursor
         column = self.grid.outcomes.get(step.step) if self.grid else None
         places = self._order[start:end]
-        unreadable = self._unreadable(self.grid) if self.grid else ()
         return [
             *label(step, self._glyphs, chosen=chosen),
-            *cells(step, column, places, cursor, self._glyphs, unreadable),
+            *cells(step, column, places, cursor, self._glyphs, self._unreadable),
         ]
-
-    def _unreadable(self, grid: Grid) -> Collection[int]:
-        """Return the positions of essays that cannot be read, or not wholly."""
-        return {grid.index[essay_id] for essay_id in grid.unreadable}
 
     # --- moving ----------------------------------------------------------------------------
 
