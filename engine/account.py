@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import NamedTuple
 
 from engine.clock import Clock
 from engine.events import Event, Ignored, Rejected
-from engine.view import EventLog
+from engine.repository import Change
+from engine.view import Effects, EventLog
 
 LOG_LENGTH = 1000
 """How many of the newest events the log keeps."""
@@ -27,7 +29,7 @@ class Books(NamedTuple):
     duplicates: int = 0
     dead_letters: int = 0
     ignored_types: Mapping[str, int] = {}
-    log: EventLog = EventLog(1, (), ())
+    log: EventLog = EventLog(1, (), (), ())
 
 
 class Account:
@@ -44,6 +46,7 @@ class Account:
         self.ignored_types: Counter[str] = Counter()
         self._events: deque[Event | Ignored | Rejected] = deque(maxlen=LOG_LENGTH)
         self._fates: deque[str] = deque(maxlen=LOG_LENGTH)
+        self._effects: deque[Effects] = deque(maxlen=LOG_LENGTH)
         self.lag_seconds: float | None = None
         self._newest: datetime | None = None
         self._marks: deque[tuple[float, int]] = deque([(self._pace.monotonic(), 0)])
@@ -58,8 +61,19 @@ class Account:
         self.read -= count
         self.in_flight -= count
 
-    def settle(self, parsed: Sequence[Event | Ignored | Rejected], news: Sequence[bool]) -> None:
-        """Note what became of the events in flight; `news` tells it for each of their facts."""
+    def settle(
+        self,
+        parsed: Sequence[Event | Ignored | Rejected],
+        news: Sequence[bool],
+        changes: Sequence[Change] = (),
+    ) -> None:
+        """Note what became of the events in flight.
+
+        Args:
+            parsed: The events.
+            news: Whether each of their facts was new.
+            changes: What they changed.
+        """
         fates = []
         position = 0
         newest = self._newest
@@ -82,6 +96,7 @@ class Account:
         self.dead_letters += fates.count("dead letter")
         self._events.extend(parsed)
         self._fates.extend(fates)
+        self._effects.extend(repeat(Effects(changes), len(parsed)))
         self.in_flight -= len(parsed)
         self._newest = newest
         if newest:
@@ -92,7 +107,7 @@ class Account:
         """The newest events and what became of them, as they are at this moment."""
         settled = self.read - self.in_flight
         first = settled - len(self._events) + 1
-        return EventLog(first, tuple(self._events), tuple(self._fates))
+        return EventLog(first, tuple(self._events), tuple(self._fates), tuple(self._effects))
 
     def events_per_second(self) -> float:
         """Return the rate over about the last three seconds, by the monotonic clock."""
@@ -130,3 +145,4 @@ class Account:
         self.ignored_types = Counter(books.ignored_types)
         self._events = deque((entry.event for entry in books.log), maxlen=LOG_LENGTH)
         self._fates = deque((entry.fate for entry in books.log), maxlen=LOG_LENGTH)
+        self._effects = deque(books.log.effects, maxlen=LOG_LENGTH)

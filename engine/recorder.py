@@ -111,11 +111,11 @@ class Recorder:
             elif isinstance(event, Rejected):
                 rejected.append(event)
         letters = list(map(self._dead_letter, decoded.refused, rejected))
-        news = await self._record(facts, letters)
-        self._account.settle(decoded.parsed, news)
+        recorded = await self._record(facts, letters)
+        self._account.settle(decoded.parsed, recorded.news, recorded.changes)
         self._told()
 
-    async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Sequence[bool]:
+    async def _record(self, facts: Sequence[Fact], letters: Sequence[DeadLetter]) -> Recorded:
         """Have the repository keep a chunk, trying again while it cannot."""
         delay = _FIRST_DELAY_SECONDS
         waited = 0.0
@@ -136,7 +136,7 @@ class Recorder:
                 waited += pause
                 delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
         self.trouble = ""
-        return recorded.news
+        return recorded
 
     async def _project(self, recorded: Recorded, anew: bool) -> None:
         """Take over what changed; all anew if an earlier try may have been kept unanswered."""

@@ -14,6 +14,8 @@ from typing import NamedTuple, overload
 import msgspec
 
 from engine.events import Event, Ignored, Rejected
+from engine.models import StepFact
+from engine.repository import Change
 from engine.summaries import BatchSummary
 
 
@@ -110,28 +112,60 @@ class ReplayState(msgspec.Struct, frozen=True):
     now: datetime | None
 
 
+class Effects:
+    """In which batches the results of one chunk took effect; worked out when somebody asks."""
+
+    __slots__ = ("_changes", "_last", "_pairs")
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._changes = changes
+        self._pairs: dict[tuple[str, str], None] | None = None
+        self._last: dict[str, str] = {}
+
+    def of(self, event_id: str) -> tuple[str, ...]:
+        """Return the batches in which the results of an event were news."""
+        if self._pairs is None:
+            facts = [change.fact for change in self._changes]
+            self._pairs = dict.fromkeys(
+                [(fact.event_id, fact.batch_id) for fact in facts if type(fact) is StepFact]
+            )
+            self._last = dict(self._pairs.keys())
+            self._changes = ()
+        if len(self._last) == len(self._pairs):  # no event had effects in two batches
+            batch_id = self._last.get(event_id)
+            return () if batch_id is None else (batch_id,)
+        return tuple(batch_id for name, batch_id in self._pairs if name == event_id)
+
+
 class LogEntry(NamedTuple):
     """One line of the events log: what came in and what became of it.
 
-    `fate` is `applied`, `duplicate`, `ignored` or `dead letter`.
+    `fate` is `applied`, `duplicate`, `ignored` or `dead letter`. `homes` are the batches in which
+    the results of an event that names no batch were news when it came.
     """
 
     number: int
     event: Event | Ignored | Rejected
     fate: str
+    homes: tuple[str, ...] = ()
 
 
 class EventLog(Sequence[LogEntry]):
     """The newest events, oldest first; entries are made when they are looked at."""
 
-    __slots__ = ("_events", "_fates", "_first")
+    __slots__ = ("_events", "_fates", "_first", "effects")
 
     def __init__(
-        self, first: int, events: Sequence[Event | Ignored | Rejected], fates: Sequence[str]
+        self,
+        first: int,
+        events: Sequence[Event | Ignored | Rejected],
+        fates: Sequence[str],
+        effects: Sequence[Effects],
     ) -> None:
         self._first = first
         self._events = events
         self._fates = fates
+        self.effects = effects
 
     def __len__(self) -> int:
         return len(self._events)
@@ -148,7 +182,11 @@ class EventLog(Sequence[LogEntry]):
         return self._entry(range(len(self))[position])
 
     def _entry(self, place: int) -> LogEntry:
-        return LogEntry(self._first + place, self._events[place], self._fates[place])
+        event = self._events[place]
+        homes: tuple[str, ...] = ()
+        if isinstance(event, Event) and not event.facts[0].batch_id:
+            homes = self.effects[place].of(event.event_id)
+        return LogEntry(self._first + place, event, self._fates[place], homes)
 
 
 class Grid(msgspec.Struct):
@@ -179,6 +217,6 @@ class View(msgspec.Struct, frozen=True):
     batches: Mapping[str, BatchRow]
     changed: frozenset[str]
     health: Health
-    log: EventLog = EventLog(1, (), ())
+    log: EventLog = EventLog(1, (), (), ())
     replay: ReplayState | None = None
     grid: Grid | None = None

@@ -166,6 +166,24 @@ async def test_the_log_keeps_the_newest_events() -> None:
     assert [entry.number for entry in account.log[:2]] == [6, 7]
 
 
+async def test_the_log_knows_in_which_batches_a_result_that_names_none_took_effect() -> None:
+    engine = Engine(MockBatchStateRepository())
+    chunk = [
+        registered("b1", ["e1", "e2"], 2), registered("b2", ["e2"], 1),
+        nlp_result("e1", 1), nlp_result("e2", 2), nlp_result("e9", 3), spellchecked("b1", "e1"),
+    ]  # fmt: skip
+    await engine._recorder.take([Envelope(raw, str(place)) for place, raw in enumerate(chunk)])
+    await engine.submit(nlp_result("e1", 4, words=5))
+    told = [(), (), ("b1",), ("b1", "b2"), (), (), ("b1",)]
+    assert [entry.homes for entry in engine.view.log] == told
+    books = engine._account.books()
+    for number in range(LOG_LENGTH):
+        await engine.submit(IGNORED if number else BAD)
+    assert {entry.homes for entry in engine.view.log} == {()}
+    engine._account.restore(books)
+    assert [entry.homes for entry in engine.view.log] == told
+
+
 async def test_the_rate_of_a_replay_is_that_of_whoever_looks() -> None:
     then, outside = ManualClock(START), ManualClock(at(0))
     engine = Engine(MockBatchStateRepository(then), clock=then, pace=outside)

@@ -311,6 +311,17 @@ async def test_duplicates_ignored_events_and_dead_letters_are_shown_with_their_r
         assert "line 60" in text(app)
 
 
+async def test_a_result_that_names_no_batch_is_found_by_that_of_its_essay() -> None:
+    async with running(await replayed("one_batch", 0.75), (140, 50)) as (app, pilot):
+        batch_id = ids(app)[0]
+        await pilot.press("2", "slash", *f"batch:{batch_id[:8]} type:nlp step:nlp", "enter")
+        await drawn(app)
+        await pilot.pause()
+        shown = [line for line in lines(app) if "nlp completed" in line]
+        assert shown
+        assert all(batch_id[:12] in line for line in shown)
+
+
 async def test_dead_letters_that_may_not_be_read_are_not_said_to_be_none() -> None:
     engine = fleet(row("b1"))
     async with running(engine) as (app, pilot):

@@ -52,7 +52,7 @@ def tell(entry: LogEntry) -> Told:
         kind = short_type(event)
         text = kind if event.known else f"unknown type {kind}"
         return Told(event.time, "skipped", "", "", "", text, kind)
-    return _tell_event(event)
+    return _tell_event(event, ", ".join(entry.homes))
 
 
 def short_type(event: Event | Ignored) -> str:
@@ -60,11 +60,11 @@ def short_type(event: Event | Ignored) -> str:
     return event.event_type.removeprefix("huleedu.").removesuffix(".v1")
 
 
-def _tell_event(event: Event) -> Told:
+def _tell_event(event: Event, homes: str) -> Told:
     kind = short_type(event)
     facts = sorted(event.facts, key=_weight)
     lead = facts[0]
-    batch = next((fact.batch_id for fact in facts if fact.batch_id), "")
+    batch = next((fact.batch_id for fact in facts if fact.batch_id), homes)
     if isinstance(lead, StepFact):
         outcome = OUTCOME_NAMES[lead.outcome]
         state = "failed" if lead.outcome == Outcome.FAILED else "done"
