@@ -30,17 +30,29 @@ class Disagreement(NamedTuple):
     essays: int
 
 
+class Evidence(NamedTuple):
+    """What every source says of a batch.
+
+    `unreadable` has the essays that cannot be read, or not wholly, and why.
+    """
+
+    claims: Sequence[Claim]
+    unreadable: Mapping[str, str] = {}
+
+
 class Audit(NamedTuple):
-    """All claims about a batch, and those in which they contradict the essays."""
+    """All evidence about a batch, and the claims in which it contradicts the essays."""
 
     batch_id: str
     claims: Sequence[Claim]
     disagreements: Sequence[Disagreement]
+    unreadable: Mapping[str, str] = {}
 
 
-def audit(batch_id: str, claims: Sequence[Claim]) -> Audit:
+def audit(batch_id: str, evidence: Evidence) -> Audit:
     """Hold every claim against the essays; a step that no essay knows counts as zero there."""
-    claims = sorted(claims, key=lambda claim: claim.step)  # of a step, in the order given
+    # Of a step, in the order given.
+    claims = sorted(evidence.claims, key=lambda claim: claim.step)
     truth = {claim.step: claim for claim in claims if claim.source == ESSAYS}
     totals = {claim.total for claim in truth.values()}
     nothing = Claim(ESSAYS, "", 0, 0, max((total for total in totals if total), default=None))
@@ -50,16 +62,14 @@ def audit(batch_id: str, claims: Sequence[Claim]) -> Audit:
         for member, says, there in _pairs(claim, truth.get(claim.step, nothing))
         if says != there
     ]
-    return Audit(batch_id, claims, found)
+    return Audit(batch_id, claims, found, evidence.unreadable)
 
 
 _LOOKS: Final = 3
 _BETWEEN_LOOKS_SECONDS: Final = 0.2
 
 
-async def audit_lasting(
-    batch_id: str, claims: Callable[[str], Awaitable[Sequence[Claim]]]
-) -> Audit:
+async def audit_lasting(batch_id: str, evidence: Callable[[str], Awaitable[Evidence]]) -> Audit:
     """Audit a batch that may be moving: only differences that last are disagreements.
 
     Sources are read one after the other, so a result that is just being recorded is in some of
@@ -67,15 +77,15 @@ async def audit_lasting(
 
     Args:
         batch_id: The batch.
-        claims: Reads what each source says.
+        evidence: Reads what each source says.
     """
-    found = audit(batch_id, await claims(batch_id))
+    found = audit(batch_id, await evidence(batch_id))
     for _ in range(_LOOKS - 1):
         if not found.disagreements:
             break
         lasting = {_difference(one) for one in found.disagreements}
         await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
-        again = audit(batch_id, await claims(batch_id))
+        again = audit(batch_id, await evidence(batch_id))
         kept = [one for one in again.disagreements if _difference(one) in lasting]
         found = again._replace(disagreements=kept)
     return found

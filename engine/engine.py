@@ -354,7 +354,7 @@ class Engine:
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        return await audit_lasting(batch_id, self.repository.claims)
+        return await audit_lasting(batch_id, self.repository.evidence)
 
     async def dead_letters(self, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival."""

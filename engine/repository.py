@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine.auditing import ESSAYS, Claim, claims_of, sure_of
+from engine.auditing import ESSAYS, Claim, Evidence, claims_of, sure_of
 from engine.clock import Clock, SystemClock, to_microseconds
 from engine.errors import NotFound
 from engine.models import (
@@ -281,7 +281,7 @@ class BatchStateRepository(ABC):
             if counts.phase_status == SUCCESSFUL
         }
 
-    async def claims(self, batch_id: str) -> list[Claim]:
+    async def evidence(self, batch_id: str) -> Evidence:
         """Return what each part of the backend says of a batch's counts, the essays first.
 
         Raises:
@@ -289,16 +289,20 @@ class BatchStateRepository(ABC):
         """
         before = await self.said(batch_id)
         counts: dict[str, list[int]] = {}
+        unreadable: dict[str, str] = {}
         seen, after = 0, ""
         while page := await self.essays(batch_id, after=after):
             after = page[-1].essay_id
             seen += len(page)
             for essay in page:
+                if essay.trouble:
+                    unreadable[essay.essay_id] = essay.trouble
                 for step, fact in essay.steps.items():
                     count_step(counts, step, 0, fact.outcome)
         record = await self.batch_record(batch_id)
         truth = claims_of(ESSAYS, counts, max(record.expected or 0, seen))
-        return [*truth, *sure_of(before, await self.said(batch_id), truth)]
+        claims = [*truth, *sure_of(before, await self.said(batch_id), truth)]
+        return Evidence(claims, unreadable)
 
     async def said(self, batch_id: str) -> list[Claim]:
         """Return what is stored of a batch's counts, beside its essays.

@@ -60,7 +60,7 @@ class StillEngine:
             self._news.clear()
 
     async def audit(self, batch_id: str) -> Audit:
-        return audit(batch_id, await self._repository.claims(batch_id))
+        return audit(batch_id, await self._repository.evidence(batch_id))
 
     def look_at(self, batch_ids: Collection[str]) -> None:
         self.looked_at = batch_ids

@@ -6,19 +6,28 @@ import json
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from pages import running, text
 from stills import drawn, replayed, until
 
 from bcs_tui.cli import main
+from bcs_tui.format import Glyph
 from bcs_tui.screens.audit import audit_lines
-from engine.auditing import ESSAYS, Claim, Disagreement, audit
+from engine.auditing import ESSAYS, Claim, Disagreement, Evidence, audit, audit_lasting
+from engine.backends.mock import MockBatchStateRepository
 from engine.errors import NotFound
-from engine.models import COMPLETED, FAILED, RegistrationFact, StepFact
+from engine.models import COMPLETED, FAILED, EssayState, RegistrationFact, StepFact
 from engine.repository import BatchStateRepository
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def page_of(evidence: Evidence) -> list[str]:
+    lines = audit_lines(audit("b", evidence), Glyph())
+    return ["".join(piece for piece, _ in line) for line in lines]
 
 
 def test_a_source_that_differs_is_named_number_by_number() -> None:
@@ -27,7 +36,7 @@ def test_a_source_that_differs_is_named_number_by_number() -> None:
         Claim("counters", "nlp", 22, 1, 24),
         Claim("stored summary", "nlp", 23, None, 23),
     ]
-    found = audit("b", claims)
+    found = audit("b", Evidence(claims))
     assert list(found.disagreements) == [
         Disagreement("nlp", "completed", "stored summary", 23, 22),
         Disagreement("nlp", "total", "stored summary", 23, 24),
@@ -35,14 +44,17 @@ def test_a_source_that_differs_is_named_number_by_number() -> None:
 
 
 def test_a_step_that_no_essay_knows_is_wrong_where_it_is_counted() -> None:
-    found = audit("b", [Claim(ESSAYS, "nlp", 0, 0, 5), Claim("counters", "cj", 1, 0, 5)])
+    found = audit("b", Evidence([Claim(ESSAYS, "nlp", 0, 0, 5), Claim("counters", "cj", 1, 0, 5)]))
     assert list(found.disagreements) == [Disagreement("cj", "completed", "counters", 1, 0)]
-    assert audit("b", [Claim("counters", "cj", 0, 0, 5)]).disagreements == []
+    assert audit("b", Evidence([Claim("counters", "cj", 0, 0, 5)])).disagreements == []
 
 
 def test_what_nobody_says_is_no_disagreement() -> None:
-    assert audit("b", []).disagreements == []
-    assert audit("b", [Claim(ESSAYS, "nlp", 1, 0, 1), Claim("x", "nlp", 1, None, None)])[2] == []
+    assert audit("b", Evidence([])).disagreements == []
+    assert (
+        audit("b", Evidence([Claim(ESSAYS, "nlp", 1, 0, 1), Claim("x", "nlp", 1, None, None)]))[2]
+        == []
+    )
 
 
 async def test_no_backend_contradicts_itself(repository: BatchStateRepository) -> None:
@@ -53,12 +65,14 @@ async def test_no_backend_contradicts_itself(repository: BatchStateRepository) -
             *(StepFact("b1", name, "nlp", outcome, START, detail=1) for name, outcome in pairs),
         ]
     )
-    claims = await repository.claims("b1")
+    evidence = await repository.evidence("b1")
+    claims = evidence.claims
     assert claims[0] == Claim(ESSAYS, "nlp", 2, 0, 4)
     assert any(claim.source.endswith("counters") for claim in claims)
-    assert audit("b1", claims).disagreements == []
+    assert evidence.unreadable == {}
+    assert audit("b1", evidence).disagreements == []
     with pytest.raises(NotFound):
-        await repository.claims("nobody")
+        await repository.evidence("nobody")
 
 
 def test_the_command_finds_a_wrong_counter(
@@ -98,7 +112,35 @@ async def test_the_page_shows_it() -> None:
 
 def test_a_contradiction_is_marked_in_its_number() -> None:
     claims = [Claim(ESSAYS, "nlp", 22, 1, 24), Claim("counters", "nlp", 23, 1, 24)]
-    shown = ["".join(piece for piece, _ in line) for line in audit_lines(audit("b", claims))]
-    assert "1 numbers differ from the essays" in shown[2]
+    shown = page_of(Evidence(claims))
+    assert "1 number differs from the essays" in shown[2]
     assert "23 ≠" in shown[-1]
-    assert "nothing is known" in "".join(piece for piece, _ in audit_lines(audit("b", []))[-1])
+    assert "nothing is known" in page_of(Evidence([]))[-1]
+
+
+def test_essays_that_nobody_can_count_are_listed_with_the_reason() -> None:
+    claims = [Claim(ESSAYS, "nlp", 22, 0, 24)]
+    shown = page_of(Evidence(claims, {"e1": "not UTF-8", "e2": "its key holds another type"}))
+    assert "every source agrees" in shown[2]
+    listed = [line.strip() for line in shown[-5:]]
+    assert listed == [
+        "2 essays cannot be read, or not wholly",
+        "? e1", "not UTF-8",
+        "? e2", "its key holds another type",
+    ]  # fmt: skip
+
+
+async def test_the_essays_are_read_once() -> None:
+    class Read(MockBatchStateRepository):
+        asked = 0
+
+        async def essays(self, *parts: Any, **names: Any) -> list[EssayState]:
+            Read.asked += 1
+            found = await super().essays(*parts, **names)
+            return [msgspec.structs.replace(essay, trouble="torn") for essay in found]
+
+    repository = Read()
+    await repository.record([RegistrationFact("b1", 2, ("e1", "e2"), START)])
+    found = await audit_lasting("b1", repository.evidence)
+    assert (found.unreadable, found.disagreements) == ({"e1": "torn", "e2": "torn"}, [])
+    assert Read.asked == 2  # the page, and that there is no other

@@ -363,7 +363,7 @@ def test_whatever_we_do_not_touch_keeps_value_and_type(
 async def test_the_audit_names_the_wrong_totals_of_the_service(
     ours: BatchStateRepository, stored: dict[str, Any]
 ) -> None:
-    found = await audit_lasting(BATCH, ours.claims)
+    found = await audit_lasting(BATCH, ours.evidence)
     wrong = {(one.step, one.member): (one.says, one.essays) for one in found.disagreements}
     assert {one.source for one in found.disagreements} == {"stored summary"}
     assert wrong["spellcheck", "completed"] == (24, COUNTS["spellcheck"][0])
@@ -377,9 +377,9 @@ async def test_the_audit_finds_nothing_in_what_we_wrote(
     ours: BatchStateRepository, client: Redis, stored: dict[str, Any]
 ) -> None:
     await ours.record([RegistrationFact(BATCH, 24, tuple(TRUTH["essay_ids"]), NOW, "teacher")])
-    claims = await ours.claims(BATCH)
-    assert {claim.source for claim in claims} == {ESSAYS, "counters", "stored summary"}
-    assert audit(BATCH, claims).disagreements == []
+    evidence = await ours.evidence(BATCH)
+    assert {claim.source for claim in evidence.claims} == {ESSAYS, "counters", "stored summary"}
+    assert audit(BATCH, evidence).disagreements == []
 
     stop = asyncio.Event()
 
@@ -391,10 +391,10 @@ async def test_the_audit_finds_nothing_in_what_we_wrote(
 
     writing = asyncio.create_task(write())
     for _ in range(5):
-        assert (await audit_lasting(BATCH, ours.claims)).disagreements == []
+        assert (await audit_lasting(BATCH, ours.evidence)).disagreements == []
     stop.set()
     await writing
-    assert audit(BATCH, await ours.claims(BATCH)).disagreements == []
+    assert audit(BATCH, await ours.evidence(BATCH)).disagreements == []
 
 
 async def test_the_audit_names_a_document_that_lost_our_results(
@@ -403,7 +403,7 @@ async def test_the_audit_names_a_document_that_lost_our_results(
     await ours.record([StepFact("b1", "e1", "nlp", FAILED, NOW, "x", 1)])
     await client.set("bcs:essay_state:b1:e1", '{"completed_steps": [], "step_metadata": {}}')
     await client.delete("bcs:batch_summary:b1")
-    found = await audit_lasting("b1", ours.claims)
+    found = await audit_lasting("b1", ours.evidence)
     assert list(found.disagreements) == [Disagreement("nlp", "failed", "documents", 0, 1)]
 
 

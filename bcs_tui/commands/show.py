@@ -11,7 +11,6 @@ from bcs_tui.format import clean
 from engine import (
     Audit,
     BatchCompletionSummary,
-    BatchStateRepository,
     BatchSummary,
     Claim,
     StepCounts,
@@ -52,25 +51,14 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_repository(settings, read_only=True) as repository:
         batch = await load_summary(repository, settings, arguments.batch)
         if arguments.audit:
-            found = await audit_lasting(arguments.batch, repository.claims)
-            unreadable = await _unreadable(repository, arguments.batch)
-            return _show_audit(found, batch.doubt, unreadable, arguments)
+            found = await audit_lasting(arguments.batch, repository.evidence)
+            return _show_audit(found, batch.doubt, arguments)
         now = repository.clock.now()
     if arguments.json:
         print(as_json(BatchCompletionSummary.from_summary(batch, now)))
     else:
         _print(batch)
     return 0
-
-
-async def _unreadable(repository: BatchStateRepository, batch_id: str) -> dict[str, str]:
-    """Return the essays that cannot be read, or not wholly, and why."""
-    found: dict[str, str] = {}
-    after = ""
-    while page := await repository.essays(batch_id, after=after):
-        after = page[-1].essay_id
-        found.update((essay.essay_id, essay.trouble) for essay in page if essay.trouble)
-    return found
 
 
 def _print(batch: BatchSummary) -> None:
@@ -93,9 +81,7 @@ def _print(batch: BatchSummary) -> None:
         print_table(_HEADINGS, map(_row, batch.steps))
 
 
-def _show_audit(
-    found: Audit, doubt: str, unreadable: dict[str, str], arguments: argparse.Namespace
-) -> int:
+def _show_audit(found: Audit, doubt: str, arguments: argparse.Namespace) -> int:
     """Print who says what, and what nobody can say; return the exit code."""
     wrong = found.disagreements
     if arguments.json:
@@ -107,7 +93,7 @@ def _show_audit(
                     "claims": [claim._asdict() for claim in found.claims],
                     "disagreements": [one._asdict() for one in wrong],
                     "doubt": doubt or None,
-                    "unreadable": unreadable,
+                    "unreadable": found.unreadable,
                 }
             )
         )
@@ -115,11 +101,11 @@ def _show_audit(
         print_table(_AUDIT_HEADINGS, (_claim_row(found, claim) for claim in found.claims))
         for one in wrong:
             print(f"{one.step}: {one.source} says {one.says} {one.member}, the essays {one.essays}")
-        for essay_id, why in unreadable.items():
+        for essay_id, why in found.unreadable.items():
             print(clean(f"essay {essay_id} cannot be read: {why}"))
         if doubt:
             print(clean(f"doubt: {doubt}"))
-    return UNTRUSTWORTHY if (wrong or unreadable) and arguments.strict else 0
+    return UNTRUSTWORTHY if (wrong or found.unreadable) and arguments.strict else 0
 
 
 def _claim_row(found: Audit, claim: Claim) -> tuple[str, ...]:

@@ -246,7 +246,7 @@ class BatchScreen(Page):
         except BCSError as error:
             self.say(str(error), "warn")
         else:
-            self.app.push_screen(AuditScreen(found))
+            self.app.push_screen(AuditScreen(found, self.context.glyphs))
 
     def selected_id(self) -> str | None:
         return self.essays.essay_id or self.batch_id

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import msgspec
 
-from engine.auditing import ESSAYS, Claim
+from engine.auditing import ESSAYS, Evidence
 from engine.backends.archived_mending import Mender, Part
 from engine.backends.archived_watch import Watch
 from engine.backends.mock import MockBatchStateRepository
@@ -382,18 +382,22 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             last = self._merges[batch_id] = live, archived, merged
         return last[2].copy()
 
-    async def claims(self, batch_id: str) -> list[Claim]:
+    async def evidence(self, batch_id: str) -> Evidence:
         """Return what the merged essays say, and each source of both parts.
 
         Raises:
             NotFound: Nothing is known about the batch.
         """
-        claims = [one for one in await super().claims(batch_id) if one.source == ESSAYS]
+        merged = await super().evidence(batch_id)
+        claims = [one for one in merged.claims if one.source == ESSAYS]
         for part, source in ((self._live_part, self._live), (self._archive_part, self._archive)):
             with suppress(NotFound):
-                said = await part.ask(partial(source.claims, batch_id)) or []
-                claims += [one._replace(source=f"{part.name} {one.source}") for one in said]
-        return claims
+                said = await part.ask(partial(source.evidence, batch_id))
+                claims += [
+                    one._replace(source=f"{part.name} {one.source}")
+                    for one in (said.claims if said else ())
+                ]
+        return merged._replace(claims=claims)
 
     async def dead_letters(self, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
         """Return dead letters in the order of their arrival."""
