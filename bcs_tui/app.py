@@ -11,6 +11,7 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
+from textual.widget import AwaitMount
 
 from bcs_tui import terminal
 from bcs_tui.format import Glyph, clean
@@ -40,6 +41,7 @@ class BcsApp(App[None]):
         Binding("1", "show('fleet')", show=False),
         Binding("2", "show('events')", show=False),
         Binding("3", "show('letters')", show=False),
+        Binding("minus", "last_view", show=False),
         Binding("question_mark,f1", "help", show=False),
         Binding("T", "shade", show=False),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
@@ -53,6 +55,7 @@ class BcsApp(App[None]):
         self._hints_said: list[str] = []
         self._behind = False
         self._interrupted_at = float("-inf")
+        self._last_mode = ""
         context = Context(engine, title, Glyph(ascii_only=ascii_only))
         self.add_mode("fleet", lambda: FleetScreen(context))
         self.add_mode("events", lambda: EventsScreen(context))
@@ -115,6 +118,18 @@ class BcsApp(App[None]):
     def action_show(self, mode: str) -> None:
         """Go to a first page."""
         self.switch_mode(mode)
+
+    def action_last_view(self) -> None:
+        """Go back to the first page that was shown before this one."""
+        if self._last_mode:
+            self.switch_mode(self._last_mode)
+        elif isinstance(self.screen, Page):
+            self.screen.say("no other page was shown yet: 1 fleet, 2 events, 3 dead letters")
+
+    def switch_mode(self, mode: str) -> AwaitMount:
+        if self.current_mode not in (mode, self.DEFAULT_MODE):
+            self._last_mode = self.current_mode
+        return super().switch_mode(mode)
 
     def action_help(self) -> None:
         """Show the keys of the page."""

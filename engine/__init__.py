@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from engine.events import Ignored as Ignored
     from engine.events import Rejected as Rejected
     from engine.events import parse as parse
+    from engine.failures import tells_failure as tells_failure
     from engine.feeds.jsonl import JsonlFeed as JsonlFeed
     from engine.feeds.port import Envelope as Envelope
     from engine.feeds.port import Feed as Feed
@@ -102,6 +103,7 @@ _HOMES = {
     "FeedUnreachable NotFound RepositoryConflict RepositoryError RepositoryUnavailable "
     "SettingsError",
     "engine.events": "Event Ignored Rejected parse",
+    "engine.failures": "tells_failure",
     "engine.feeds.jsonl": "JsonlFeed",
     "engine.feeds.port": "Envelope Feed Seekable Sink WholeFile",
     "engine.feeds.replay": "ReplayClock ReplayFeed",

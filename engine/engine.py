@@ -13,6 +13,7 @@ from engine.account import Account
 from engine.auditing import Audit, audit_lasting
 from engine.clock import Clock, SystemClock
 from engine.errors import BCSError, FeedError, RepositoryError
+from engine.failures import last_failure, next_failure
 from engine.feeds.port import Feed, Seekable
 from engine.intake import Intake
 from engine.models import EssayState
@@ -415,6 +416,23 @@ class Engine:
             index = round(fraction * feed.length)
         if index is not None:
             await timeline.ask(min(max(index, 0), feed.length))
+
+    async def seek_failure(self, direction: int) -> bool:
+        """Pause right behind the next failure (1) or the one before (-1); tell if there is any.
+
+        Raises:
+            FeedError: The feed is no recording, or the engine has stopped.
+        """
+        timeline = self._recorded()
+        async with timeline.searching:
+            await timeline.feed.indexed()
+            find = next_failure if direction > 0 else last_failure
+            place = await find(timeline.feed)
+            if place is None:
+                return False
+            self.pause(True)
+            await timeline.ask(place)
+            return True
 
     async def _travel(self, timeline: Timeline) -> None:
         """Restore the nearest checkpoint and read on, without waiting, to the target."""

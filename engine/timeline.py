@@ -58,6 +58,7 @@ class Timeline:
         self._account = account
         self._indexes: list[int] = []
         self._marks: list[_Mark] = []
+        self.searching = asyncio.Lock()  # one after the other: each begins where one ended
         self._asked = asyncio.Event()
         self._arrived = asyncio.Event()
 

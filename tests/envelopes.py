@@ -243,6 +243,9 @@ class Tape(Seekable):
             self._steps += count
             self._wake.set()
 
+    def look(self, index: int, count: int) -> list[Envelope]:
+        return self._envelopes[index : index + min(count, self._chunk_size)]
+
     def index_at(self, moment: datetime) -> int:
         return min(self.length, max(0, int((moment - START).total_seconds()) + 1))
 

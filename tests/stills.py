@@ -108,6 +108,10 @@ class StillEngine:
             ("seek", {name: value for name, value in place.items() if value is not None})
         )
 
+    async def seek_failure(self, direction: int) -> bool:
+        self.calls.append(("failure", direction))
+        return direction > 0
+
     def _replay(self, **parts: Any) -> None:
         assert self._view.replay is not None
         self.change(replay=msgspec.structs.replace(self._view.replay, **parts))

@@ -51,6 +51,21 @@ async def test_digits_go_to_first_pages(key: str, kind: type[Page]) -> None:
         page(app, kind)
 
 
+async def test_minus_goes_to_the_page_before_and_forth_again() -> None:
+    async with running(await replayed("one_batch", 0.75)) as (app, pilot):
+        await pilot.press("minus")
+        assert "no other page was shown yet" in lines(app)[-1]
+        await pilot.press("enter", "2")
+        page(app, EventsScreen)
+        await pilot.press("minus")
+        page(app, BatchScreen)
+        await pilot.press("minus")
+        page(app, EventsScreen)
+        await pilot.press("colon", *"letters", "enter", "minus")
+        await pilot.pause()
+        page(app, EventsScreen)
+
+
 async def test_control_c_says_how_to_quit_and_quits_the_second_time() -> None:
     async with running(fleet(row("b1"))) as (app, pilot):
         await pilot.press("ctrl+c")

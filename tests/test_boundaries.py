@@ -87,7 +87,8 @@ LAYERS = (
     {"engine.payloads"},
     {"engine.events", "engine.repository"},
     {"engine.view", "engine.merge", "engine.retelling", "engine.decoding"},
-    {"engine.projection", "engine.account", "engine.observing", "engine.decode_file"},
+    {"engine.projection", "engine.account", "engine.observing", "engine.decode_file"}
+    | {"engine.failures"},
     {"engine.timeline", "engine.ahead", "engine.tally", "engine.recorder", "engine.decoder"},
     {"engine.intake"},
     {"engine.engine"},

@@ -20,6 +20,7 @@ from bcs_tui.widgets.replay_bar import SPEEDS, next_speed
      ("full_stop", [("step", 1)]), ("less_than_sign", [("speed", 30.0)]),
      ("greater_than_sign greater_than_sign", [("speed", 120.0), ("speed", 300.0)]),
      ("L", [("seek", {"fraction": 1.0})]), ("o", [("loop", True)]),
+     ("right_curly_bracket left_curly_bracket", [("failure", 1), ("failure", -1)]),
      ("tab 4", [("seek", {"fraction": 0.4})]),
      ("t 2 5 % enter", [("seek", {"fraction": 0.25})]), ("t x enter", [])],
 )  # fmt: skip
@@ -44,6 +45,14 @@ async def test_replay_moves_by_time_and_steps_back() -> None:
     moves = [state.now + timedelta(seconds=seconds) for seconds in (-5, 5, 60)]
     assert engine.calls[:3] == [("seek", {"moment": moment}) for moment in moves]
     assert engine.calls[3] == ("seek", {"index": state.index - 1})
+
+
+async def test_what_failed_is_said_and_that_nothing_does() -> None:
+    async with running(await replayed("one_batch", 0.75), (120, 40)) as (app, pilot):
+        await pilot.press("right_curly_bracket")
+        await until(lambda: ", essay " in lines(app)[-1] or ", batch " in lines(app)[-1])
+        await pilot.press("left_curly_bracket")
+        await until(lambda: "nothing fails before this" in lines(app)[-1])
 
 
 async def test_replay_keys_without_a_replay_say_so() -> None:

@@ -22,6 +22,7 @@ MOVING: Keys = (
 )
 EVERYWHERE: Keys = (
     ("1  2  3", "fleet, events, dead letters"),
+    ("-", "the one of them that was shown before"),
     (":   ctrl+p", "command, command palette"),
     ("y", "copy the id"),
     ("T", "dark or light"),
@@ -33,6 +34,7 @@ REPLAY: Keys = (
     (",   .", "one event back, forward"),
     ("← →", "5 seconds back, forward (in the essay grid: shift, a minute)"),
     ("<   >", "slower, faster"),
+    ("{   }", "failure before, next failure"),
     ("t", "go to a time or a percentage"),
     ("L", "go to the end"),
     ("o", "start over at the end, or not"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from textual.binding import Binding, BindingType
 
+from bcs_tui.format import clock
+from bcs_tui.widgets.event_log import tell
 from bcs_tui.widgets.replay_bar import ReplayBar, next_speed, speed_text
 from engine import BCSError, ReplayState, View
 
@@ -29,6 +31,8 @@ REPLAY_BINDINGS: Final[list[BindingType]] = [
     Binding("greater_than_sign", "speed(1)", show=False),
     Binding("t", "ask_time", show=False, priority=True),
     Binding("L", "seek_part(1.0)", show=False),
+    Binding("right_curly_bracket", "seek_failure(1)", show=False),
+    Binding("left_curly_bracket", "seek_failure(-1)", show=False),
     Binding("o", "loop", show=False),
 ]
 
@@ -90,6 +94,25 @@ class Replaying:
         """Go to a part of the recording."""
         if self.replay:
             await self._seek(fraction=fraction)
+
+    def action_seek_failure(self, direction: int) -> None:
+        """Pause at the next failure, or the one before."""
+        if self.replay:
+            self.run_worker(self._seek_failure(direction), group="seek")  # type: ignore[attr-defined] # a Screen has it
+
+    async def _seek_failure(self, direction: int) -> None:
+        """Say what failed, or that nothing does."""
+        engine = self.context.engine
+        try:
+            if not await engine.seek_failure(direction):
+                self.say(f"nothing fails {'behind' if direction > 0 else 'before'} this", "muted")
+                return
+        except BCSError as error:
+            self.say(str(error), "warn")
+            return
+        told = tell(engine.view.log[-1])
+        about = f"essay {told.essay}" if told.essay else f"batch {told.batch}"
+        self.say(f"{clock(told.time)}  {told.text}, {about}", "failed")
 
     def action_loop(self) -> None:
         """Start over at the end, or stay there."""

@@ -24,6 +24,7 @@ from engine import (
     RegistrationFact,
     Rejected,
     StepFact,
+    tells_failure,
 )
 
 FIELDS: Final = frozenset({"fate", "batch", "essay", "step", "type"})
@@ -61,21 +62,24 @@ def short_type(event: Event | Ignored) -> str:
 
 
 def _tell_event(event: Event, homes: str) -> Told:
+    told = _tell_lead(event, homes)
+    return told._replace(state="failed") if tells_failure(event) else told
+
+
+def _tell_lead(event: Event, homes: str) -> Told:
+    """Say what the fact of an event that tells most is about."""
     kind = short_type(event)
     facts = sorted(event.facts, key=_weight)
     lead = facts[0]
     batch = next((fact.batch_id for fact in facts if fact.batch_id), homes)
     if isinstance(lead, StepFact):
         outcome = OUTCOME_NAMES[lead.outcome]
-        state = "failed" if lead.outcome == Outcome.FAILED else "done"
         if len(facts) > 1 and isinstance(facts[1], StepFact):
-            return Told(event.time, state, batch, "", lead.step, _several(facts), kind)
+            return Told(event.time, "done", batch, "", lead.step, _several(facts), kind)
         text = f"{lead.step} {outcome}"
-        return Told(event.time, state, batch, lead.essay_id, lead.step, text, kind)
+        return Told(event.time, "done", batch, lead.essay_id, lead.step, text, kind)
     if isinstance(lead, PhaseFact):
         state = "running" if lead.status == "started" else "done"
-        if "fail" in lead.status or lead.status == "cancelled":
-            state = "failed"
         text = f"{lead.phase} phase {lead.status.replace('_', ' ')}"
         return Told(event.time, state, batch, "", lead.phase, text, kind)
     if isinstance(lead, RegistrationFact):
@@ -88,16 +92,8 @@ def _tell_event(event: Event, homes: str) -> Told:
     text = _BATCH_WORDS.get(lead.status, "{status} {value}").format(
         status=lead.status.replace("_", " "), value=lead.value.replace("_", " ")
     )
-    return Told(event.time, _state_of(lead), batch, "", "", text, kind)
-
-
-def _state_of(fact: BatchFact | EssaysFact) -> str:
-    """Return the state of which a fact about the batch as a whole speaks."""
-    if isinstance(fact, EssaysFact):
-        return "ready"
-    if fact.status in ("denied", "rejected", "content_failed") or "fail" in fact.value:
-        return "failed"
-    return "done" if fact.status in ("completed", "results") else "ready"
+    state = "done" if lead.status in ("completed", "results") else "ready"
+    return Told(event.time, state, batch, "", "", text, kind)
 
 
 _BATCH_WORDS: Final = {

@@ -153,6 +153,14 @@ class Seekable(Feed):
         """Let `count` more envelopes through although paused; nothing while it plays."""
 
     @abstractmethod
+    def look(self, index: int, count: int) -> list[Envelope]:
+        """Return envelopes from an index on, at least one of `count`, without moving there.
+
+        Raises:
+            FeedUnavailable: They cannot be read any more.
+        """
+
+    @abstractmethod
     def index_at(self, moment: datetime) -> int:
         """Return how many envelopes happen up to and including a moment."""
 

@@ -147,6 +147,14 @@ class ReplayFeed(Seekable):
             self._steps += count
             self._wake.set()
 
+    def look(self, index: int, count: int) -> list[Envelope]:
+        """Return envelopes from an index on, at least one of `count`, without moving there.
+
+        Raises:
+            FeedUnavailable: A file became shorter, or cannot be read any more.
+        """
+        return self._recording.read(index, count)
+
     def index_at(self, moment: datetime) -> int:
         """Return how many envelopes happen up to and including a moment."""
         return self._recording.index_at(to_microseconds(moment))
