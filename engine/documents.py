@@ -38,6 +38,11 @@ def _is_none(value: str | None) -> bool:
     return value is None
 
 
+def _is_zero(value: int) -> bool:
+    """The same for a number."""
+    return value == 0
+
+
 class _Document(BaseModel):
     """Frozen; numbers that JSON lacks (NaN, Infinity) are written as strings."""
 
@@ -97,13 +102,18 @@ def _status(counts: StepCounts, essay: EssayState) -> ProcessingStepStatus:
 
 
 class StepCompletionSummary(_Document):
-    """The counts of one step over a batch; they sum to `total_count`."""
+    """The counts of one step over a batch.
+
+    Completed, failed, skipped and pending ones sum to `total_count`. `unknown_count`, where it is
+    not 0, tells how many of the skipped or pending ones are essays that cannot be read.
+    """
 
     step_name: str
     completed_count: int = Field(ge=0)
     failed_count: int = Field(default=0, ge=0)
     skipped_count: int = Field(default=0, ge=0)
     pending_count: int = Field(default=0, ge=0)
+    unknown_count: int = Field(default=0, ge=0, exclude_if=_is_zero)
     total_count: int = Field(ge=0)
     completion_percentage: float = Field(ge=0.0, le=100.0)
     phase_status: str | None = None
@@ -117,6 +127,7 @@ class StepCompletionSummary(_Document):
             failed_count=counts.failed,
             skipped_count=counts.skipped,
             pending_count=counts.pending,
+            unknown_count=counts.unknown,
             total_count=counts.total,
             completion_percentage=counts.percentage,
             phase_status=counts.phase_status,

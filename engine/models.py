@@ -7,7 +7,7 @@ the records they add up to; what people are told is computed from those in `summ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
@@ -262,8 +262,9 @@ class BatchRecord(msgspec.Struct):
     `counts` maps a step to [completed, failed]. `first_at` and `last_at` are the oldest and
     newest times that events themselves carried. `doubt` says why the counts may not be the
     whole truth; a backend that can vouch for them leaves it empty. `is_disputed` means that a
-    count stored elsewhere keeps contradicting the essays. Where the essays were loaded
-    as well, `unreadable` names those that may have more results than could be read.
+    count stored elsewhere keeps contradicting the essays. `unread` counts the essays that may
+    have more results than could be read, `unread_results` by step those they have all the same.
+    Where the essays were loaded as well, `unreadable` names them.
     """
 
     batch_id: str
@@ -279,6 +280,8 @@ class BatchRecord(msgspec.Struct):
     milestones: dict[tuple[str, str, str, str], Milestone] = msgspec.field(default_factory=dict)
     doubt: str = ""
     is_disputed: bool = False
+    unread: int = 0
+    unread_results: dict[str, int] = msgspec.field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -292,7 +295,15 @@ class BatchRecord(msgspec.Struct):
             self,
             counts={step: list(pair) for step, pair in self.counts.items()},
             milestones=dict(self.milestones),
+            unread_results=dict(self.unread_results),
         )
+
+    def count_unread(self, results: Iterable[StepFact]) -> None:
+        """Count an essay that cannot be read, or not wholly, with the results it has."""
+        self.unread += 1
+        for fact in results:
+            if fact.outcome:
+                self.unread_results[fact.step] = self.unread_results.get(fact.step, 0) + 1
 
     def saw(self, moment: datetime) -> bool:
         """Stretch the span of this batch's own times over a moment; tell whether it grew."""

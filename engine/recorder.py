@@ -210,4 +210,6 @@ class Recorder:
 
 def _plain(records: Iterable[BatchRecord]) -> list[BatchRecord]:
     """Return records without their doubts: changes do not tell when those are settled."""
-    return [msgspec.structs.replace(record, doubt="", is_disputed=False) for record in records]
+    return [
+        msgspec.structs.replace(record, doubt="", is_disputed=False, unread=0) for record in records
+    ]

@@ -16,7 +16,11 @@ from engine.standing import PhaseState, Standing, newest, standing_of
 
 
 class StepCounts(msgspec.Struct, frozen=True, gc=False):
-    """The counts of one step over a batch; they always sum to `total`."""
+    """The counts of one step over a batch.
+
+    `completed`, `failed`, `skipped` and `pending` always sum to `total`. Of so many as are
+    `unknown`, the skipped or pending ones are essays that cannot be read.
+    """
 
     step: str
     completed: int
@@ -28,6 +32,15 @@ class StepCounts(msgspec.Struct, frozen=True, gc=False):
     running: bool
     started_at: datetime | None
     ended_at: datetime | None
+    unknown: int = 0
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        """The skipped and the pending essays without those that are unknown."""
+        if not self.unknown:
+            return self.skipped, self.pending
+        skipped = max(0, self.skipped - self.unknown)
+        return skipped, self.pending - (self.unknown - (self.skipped - skipped))
 
     @property
     def percentage(self) -> float:
@@ -92,6 +105,7 @@ def _step_counts(record: BatchRecord, step: str, state: PhaseState, over: bool) 
         state.running and not over,
         state.started_at,
         state.end.time if state.end else None,
+        min(rest, record.unread - record.unread_results.get(step, 0)) if record.unread else 0,
     )
 
 

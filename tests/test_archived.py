@@ -452,6 +452,30 @@ async def test_dead_letters_reach_the_archive_later(pair: Pair) -> None:
     assert await pair.archive.dead_letters() == [letter]
 
 
+async def test_a_result_in_the_archive_of_an_essay_that_redis_cannot_read_is_known(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.both.record([tied("e1", "e2", "e3"), result("e1")])
+    pair.live.doubt = "another service has written it; 2 essays cannot be read"
+    summaries, load_batch = pair.live.summaries, pair.live.load_batch
+
+    async def unread(*arguments: Any, **named: Any) -> Any:
+        records = await summaries(*arguments, **named)
+        for record in records:
+            record.unread = 2
+        return records
+
+    async def unreadable(batch_id: str) -> Any:
+        columns = await load_batch(batch_id)
+        columns.record.unreadable = ("e1", "e2")
+        return columns
+
+    monkeypatch.setattr(pair.live, "summaries", unread)
+    monkeypatch.setattr(pair.live, "load_batch", unreadable)
+    [record] = await pair.both.summaries()
+    assert (record.unread, record.unread_results) == (2, {"nlp": 1})
+
+
 async def test_an_unknown_batch_is_not_found(pair: Pair) -> None:
     with pytest.raises(NotFound, match=r"redis\+postgresql"):
         await pair.both.load_batch("nobody")

@@ -94,6 +94,12 @@ def test_essays_that_cannot_be_read(run: Callable[..., str]) -> None:
 
     assert "2 essays cannot be read" in run("show", "bad1")
     assert "2 essays cannot be read" in json.loads(run("show", "bad1", "--json"))["doubt"]
+    nlp = json.loads(run("show", "bad1", "--json"))["step_summaries"]["nlp"]
+    assert (nlp["completed_count"], nlp["pending_count"], nlp["total_count"]) == (1, 2, 3)
+    assert nlp["unknown_count"] == 2
+    heading, counts = [line.split() for line in run("show", "bad1").splitlines()[-2:]]
+    told = dict(zip(heading, counts, strict=True))
+    assert (told["COMPLETED"], told["UNKNOWN"], told["PENDING"]) == ("1", "2", "0")
     assert "essay e2 cannot be read: not UTF-8" in run("show", "bad1", "--audit")
     found = json.loads(run("show", "bad1", "--audit", "--strict", "--json", code=7))
     assert list(found["unreadable"]) == ["e2", "e3"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from pages import fleet, ids, lines, page, put, row, running, text
+from pages import fleet, ids, lines, page, put, row, running, step, text
 from stills import AFTERNOON, drawn, replayed, simulated, until
 
 from bcs_tui.format import Glyph
@@ -15,9 +15,10 @@ from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.essay import essay_lines
 from bcs_tui.screens.events import EventsScreen
 from bcs_tui.screens.fleet import FleetScreen
+from bcs_tui.widgets.bars import progress
 from bcs_tui.widgets.block import Block
 from engine import BatchRow, DeadLetter, EssayState, StepCounts
-from engine.models import BEGINNING
+from engine.models import BEGINNING, RegistrationFact
 
 
 async def test_the_worst_come_first() -> None:
@@ -214,6 +215,41 @@ async def test_what_cannot_be_read_is_looked_up_once_for_a_change_and_not_for_ev
             essays.take(grid, essays.steps)
             essays.render_line(1)
         assert Counted.asked == len(grid.essay_ids)
+
+
+async def test_what_is_unknown_is_counted_apart_from_what_is_pending() -> None:
+    blind = row("b1")
+    steps = (step("spellcheck", 7, unknown=1), step("nlp", 4, 1, unknown=5))
+    blind = msgspec.structs.replace(
+        blind, summary=msgspec.structs.replace(blind.summary, steps=steps)
+    )
+    engine = fleet(blind)
+    await engine._repository.record([RegistrationFact("b1", 10, ("e1",), AFTERNOON)])
+    async with running(engine, (200, 60)) as (app, pilot):
+        assert "?" in next(line for line in lines(app) if "b1" in line)
+        assert "5 unknown" in text(app)
+        assert "5 pending" not in text(app)
+        await pilot.press("enter")
+        await drawn(app)
+        await pilot.pause()
+        shown = lines(app)
+        place = next(at for at, line in enumerate(shown) if "UNKN" in line)
+        told = [line.split()[2:7] for line in shown[place + 1 : place + 3]]
+        assert told == [["7", "0", "1", "0", "2"], ["4", "1", "5", "0", "0"]]
+    put(engine, row("b1"))
+    async with running(engine, (200, 60)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        assert "UNKN" not in text(app)
+
+
+@pytest.mark.parametrize("width", range(1, 12))
+def test_a_bar_hides_nothing_that_is_unknown(width: int) -> None:
+    bar = progress(step("nlp", 97, total=100, unknown=1), width)
+    shown = "".join(text for text, _ in bar)
+    assert len(shown) == width
+    assert "?" in shown or width < 2
+    assert "?" not in "".join(text for text, _ in progress(step("nlp", 97, total=100), width))
 
 
 def test_an_essay_that_cannot_be_read_says_so() -> None:

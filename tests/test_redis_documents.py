@@ -220,6 +220,10 @@ async def test_what_cannot_be_read_is_said_and_not_taken_for_pending(
     columns = await ours.load_batch("b1")
     assert set(columns.record.unreadable) == troubled
     summary = summarize(record, phases_of())
+    (nlp,) = [counts for counts in summary.steps if counts.step == "nlp"]
+    hidden = sum("nlp" not in essays[name].steps for name in troubled)
+    assert (nlp.unknown, 0 < hidden < len(troubled)) == (hidden, True)
+    assert nlp.completed + nlp.failed + nlp.skipped + nlp.pending == nlp.total
     for name, essay in essays.items():
         document = EssayProcessingState.from_state(summary, essay)
         assert document.created_at is None, "no document tells"

@@ -209,12 +209,12 @@ def test_who_was_never_counted_comes_first_then_the_oldest(monkeypatch: pytest.M
     assert counts.next_turn(found) == ["b1", "b2"], "so many essays at a time, and no more"
     assert counts.next_turn(found) == [], "not yet"
     for batch_id in ("b1", "b2"):
-        counts.keep(BatchRecord(batch_id, seen=len(found[batch_id])), 0, None)
+        counts.keep(BatchRecord(batch_id, seen=len(found[batch_id])), None)
     clock.advance(redis_counts.TURN_SECONDS)
     assert counts.next_turn(found) == ["b3"], "the others were counted just now"
     clock.advance(redis_counts.RECOUNT_SECONDS)
-    counts.keep(BatchRecord("b3", seen=4_000), 0, None)
-    counts.keep(BatchRecord("b1", seen=4_000), 0, None)
+    counts.keep(BatchRecord("b3", seen=4_000), None)
+    counts.keep(BatchRecord("b1", seen=4_000), None)
     assert counts.next_turn(found) == ["b2"]
     counts.forget(["b2"])
     many = {f"x{number}": ["e1"] for number in range(2_000)}
@@ -224,11 +224,15 @@ def test_who_was_never_counted_comes_first_then_the_oldest(monkeypatch: pytest.M
 
 def test_kept_counts_are_nobodys_to_change() -> None:
     counts = Counts(ManualClock(NOW).monotonic)
-    counted = BatchRecord("b1", seen=3, counts={"nlp": [2, 1]})
-    counts.keep(counted, 1, None)
+    counted = BatchRecord("b1", seen=3, counts={"nlp": [2, 1]}, unread=2)
+    counted.unread_results["nlp"] = 1
+    counts.keep(counted, None)
+    counted.unread_results["nlp"] = 9
     counted.counts["nlp"][0] = 9
     for _ in range(2):
         record = BatchRecord("b1")
-        assert counts.recall(record) == 1
+        counts.recall(record)
         assert (record.seen, record.counts) == (3, {"nlp": [2, 1]})
+        assert (record.unread, record.unread_results) == (2, {"nlp": 1})
+        record.unread_results["nlp"] = 9
         record.counts["nlp"][0] = 9

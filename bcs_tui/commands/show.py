@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from bcs_tui.commands.options import Verbs
 
 _HEADINGS: Final = (
-    "STEP", ">COMPLETED", ">FAILED", ">SKIPPED", ">PENDING", ">TOTAL", ">%", "PHASE"
+    "STEP", ">COMPLETED", ">FAILED", ">UNKNOWN", ">SKIPPED", ">PENDING", ">TOTAL", ">%", "PHASE"
 )  # fmt: skip
+_UNKNOWN: Final = _HEADINGS.index(">UNKNOWN")
 
 _AUDIT_HEADINGS: Final = ("STEP", "SOURCE", ">COMPLETED", ">FAILED", ">TOTAL", "")
 
@@ -78,7 +79,10 @@ def _print(batch: BatchSummary) -> None:
     )
     if batch.steps:
         print()
-        print_table(_HEADINGS, map(_row, batch.steps))
+        table = [_HEADINGS, *map(_row, batch.steps)]
+        if not any(step.unknown for step in batch.steps):
+            table = [(*row[:_UNKNOWN], *row[_UNKNOWN + 1 :]) for row in table]
+        print_table(table[0], table[1:])
 
 
 def _show_audit(found: Audit, doubt: str, arguments: argparse.Namespace) -> int:
@@ -118,12 +122,14 @@ def _claim_row(found: Audit, claim: Claim) -> tuple[str, ...]:
 
 
 def _row(step: StepCounts) -> tuple[str, ...]:
+    skipped, pending = step.missing
     return (
         step.step,
         str(step.completed),
         str(step.failed),
-        str(step.skipped),
-        str(step.pending),
+        str(step.unknown),
+        str(skipped),
+        str(pending),
         str(step.total),
         f"{step.percentage:.1f}",
         "running" if step.running else step.phase_status or "-",

@@ -119,6 +119,7 @@ class BatchScreen(Page):
             return
         summary, now = row.summary, view.now
         steps = summary.steps[:_MOST_STEPS]
+        unknown = any(step.unknown for step in steps)
         tree, table = self.strip, self.counts
         lines = phase_strip.strip(summary, glyphs, 200)
         tree.set_height(len(lines))
@@ -126,8 +127,8 @@ class BatchScreen(Page):
         tree.show(lambda width: phase_strip.strip(summary, glyphs, width))
         table.show(
             lambda width: [
-                phase_strip.heading(width),
-                *(phase_strip.counts(step, now, glyphs, width) for step in steps),
+                phase_strip.heading(width, unknown=unknown),
+                *(phase_strip.counts(step, now, glyphs, width, unknown=unknown) for step in steps),
             ]
         )
         state = state_of(row)

@@ -8,42 +8,47 @@ from bcs_tui.format import TIMES
 from bcs_tui.widgets.ink import Line, Piece
 from engine import StepCounts
 
-_UNICODE: Final = {"done": "━", "half": "╸", "failed": TIMES, "skipped": "╌", "rest": "─"}
-_ASCII: Final = {"done": "=", "half": ">", "failed": "x", "skipped": " ", "rest": "-"}
+_UNICODE: Final = {
+    "done": "━", "half": "╸", "failed": TIMES, "unknown": "?", "skipped": "╌", "rest": "─"
+}  # fmt: skip
+_ASCII: Final = _UNICODE | {"done": "=", "half": ">", "failed": "x", "skipped": " ", "rest": "-"}
 
 
 def progress(step: StepCounts, width: int, *, ascii_only: bool = False) -> Line:
-    """Return the bar of a step: completed, failed, skipped and pending, worst never hidden.
+    """Return the bar of a step: completed, failed, unknown, skipped and pending ones.
 
-    A full bar means that every essay completed; a single failure takes a cell.
+    The worst are never hidden: a full bar means that every essay completed; a single failure
+    takes a cell.
     """
     chars = _ASCII if ascii_only else _UNICODE
-    failed, skipped, pending = _shares((step.failed, step.skipped, step.pending), step, width)
-    room = width - failed - skipped - pending
+    parts = (step.failed, step.unknown, *step.missing)
+    failed, unknown, skipped, pending = _shares(parts, step, width)
+    room = width - failed - unknown - skipped - pending
     half = 0
     if pending and step.completed and step.completed * width * 2 // step.total > room * 2:
         half, pending = 1, pending - 1
     pieces: list[Piece] = [
         (chars["done"] * room + chars["half"] * half, "running" if step.running else "done"),
         (chars["failed"] * failed, "failed"),
+        (chars["unknown"] * unknown, "warn"),
         (chars["skipped"] * skipped, "faint"),
         (chars["rest"] * pending, "faint"),
     ]
     return [piece for piece in pieces if piece[0]]
 
 
-def _shares(parts: tuple[int, int, int], step: StepCounts, width: int) -> list[int]:
-    """Return the cells of what is not completed: at least one for each, if there is any.
+def _shares(parts: tuple[int, int, int, int], step: StepCounts, width: int) -> list[int]:
+    """Return the cells of what is not completed, pending ones last: at least one for each.
 
     What completed gets the rest, which is none as long as nothing did.
     """
     total = step.total
     if total <= 0 or width <= 0:
-        return [0, 0, max(0, width)]
+        return [0, 0, 0, max(0, width)]
     cells = [min(width, max(1, part * width // total)) if part else 0 for part in parts]
-    if parts[2]:  # completed is rounded down, so pending is rounded up
+    if parts[-1]:  # completed is rounded down, so pending is rounded up
         done = step.completed * width // total
-        cells[2] = max(1, width - done - cells[0] - cells[1])
+        cells[-1] = max(1, width - done - sum(cells[:-1]))
     while sum(cells) > width:
         cells[cells.index(max(cells))] -= 1
     if not step.completed:

@@ -80,13 +80,15 @@ def _branch(
     return lines
 
 
-_HEADINGS: Final = ("DONE", "FAIL", "SKIP", "PEND")
+_NUMBER: Final = 7
 
 
-def heading(width: int) -> Line:
-    """Return the line above the counts."""
+def heading(width: int, *, unknown: bool = False) -> Line:
+    """Return the line above the counts, with a column for what is unknown if anything is."""
+    titles = ["DONE", "FAIL", *(["UNKN"] if unknown else []), "SKIP", "PEND"]
+    width -= _NUMBER * (len(titles) - 4)
     name, bar, wide = _widths(width)
-    text = "   " + fit("STEP", name) + "".join(fit(title, 7, right=True) for title in _HEADINGS)
+    text = "   " + fit("STEP", name) + "".join(fit(title, _NUMBER, right=True) for title in titles)
     text += fit("%", 6, right=True) + "  " + fit("", bar) + ("  " if bar else "")
     text += fit("PHASE", 13)
     if wide:
@@ -96,18 +98,23 @@ def heading(width: int) -> Line:
     return [(text, "muted")]
 
 
-def counts(step: StepCounts, now: datetime, glyphs: Glyph, width: int) -> Line:
+def counts(
+    step: StepCounts, now: datetime, glyphs: Glyph, width: int, *, unknown: bool = False
+) -> Line:
     """Return the counts of one step; what is zero is drawn faintly."""
+    full, width = width, width - (_NUMBER if unknown else 0)
     name, bar, wide = _widths(width)
+    skipped, pending = step.missing
     line: list[Piece] = [(" ", ""), mark(step_state(step), glyphs), (" ", "")]
     line.append((fit(clean(step.step, 40), name), ""))
     for number, ink in (
         (step.completed, "done"),
         (step.failed, "failed"),
-        (step.skipped, "muted"),
-        (step.pending, ""),
+        *([(step.unknown, "warn")] if unknown else []),
+        (skipped, "muted"),
+        (pending, ""),
     ):
-        line.append((fit(compact(number), 7, right=True), ink if number else "quiet"))
+        line.append((fit(compact(number), _NUMBER, right=True), ink if number else "quiet"))
     line.append((fit(percent(step.completed, step.total), 6, right=True) + "  ", ""))
     if bar:
         line += progress(step, bar, ascii_only=glyphs.ascii_only)
@@ -123,7 +130,7 @@ def counts(step: StepCounts, now: datetime, glyphs: Glyph, width: int) -> Line:
         line.append((fit(took(step, now), 8, right=True), "muted"))
     if wide and disagreement(step):
         line.append((f"   but {step.completed:,} of {step.total:,} essays did", "warn"))
-    return clip(line, width)
+    return clip(line, full)
 
 
 def pace(step: StepCounts, now: datetime) -> float | None:

@@ -34,10 +34,12 @@ def preview(row: BatchRow, now: datetime, glyphs: Glyph, width: int) -> list[Lin
         lines.append([*name, (numbers, "muted"), *bar, (part, "")])
         word, ink = phase_word(step)
         details: list[Piece] = [("  " + fit(word, 16), ink)]
+        skipped, pending = step.missing
         for number, title, number_ink in (
             (step.failed, "failed", "failed"),
-            (step.skipped, "skipped", "muted"),
-            (step.pending, "pending", ""),
+            (step.unknown, "unknown", "warn"),
+            (skipped, "skipped", "muted"),
+            (pending, "pending", ""),
         ):
             if number:
                 details.append((f"{compact(number)} {title}  ", number_ink))

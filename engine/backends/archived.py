@@ -379,6 +379,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             both = await self._merged(batch_id)
             merged = await both.batch_record(batch_id)
             merged.doubt, merged.is_disputed = live.doubt, live.is_disputed
+            if live.unread:
+                unread = (await self._live.load_batch(batch_id)).record.unreadable
+                for essay in await both.essays(batch_id, unread, limit=len(unread)):
+                    merged.count_unread(essay.steps.values())
             last = self._merges[batch_id] = live, archived, merged
         return last[2].copy()
 

@@ -37,7 +37,8 @@ class _Counted(NamedTuple):
     moment: float
     seen: int
     counts: dict[str, list[int]]
-    unreadable: int
+    unread: int
+    unread_results: dict[str, int]
     contradiction: _Contradiction | None
     is_disputed: bool
 
@@ -57,8 +58,8 @@ class Counts:
     def __contains__(self, batch_id: str) -> bool:
         return batch_id in self._kept
 
-    def keep(self, record: BatchRecord, unreadable: int, summary: bytes | None) -> None:
-        """Keep what was counted just now, and how many essays could not be read.
+    def keep(self, record: BatchRecord, summary: bytes | None) -> None:
+        """Keep what was counted just now.
 
         A summary that contradicts the count disputes it if it goes on to do so: a service that
         is at work writes first a document, and then the summary.
@@ -72,16 +73,22 @@ class Counts:
         record.is_disputed = found is not None and now - found.since >= LASTING_SECONDS
         counts = {step: list(pair) for step, pair in record.counts.items()}
         self._kept[record.batch_id] = _Counted(
-            now, record.seen, counts, unreadable, found, record.is_disputed
+            now,
+            record.seen,
+            counts,
+            record.unread,
+            dict(record.unread_results),
+            found,
+            record.is_disputed,
         )
 
-    def recall(self, record: BatchRecord) -> int:
-        """Set the counts of a record to those kept; return how many essays were unreadable."""
+    def recall(self, record: BatchRecord) -> None:
+        """Set the counts of a record to those kept."""
         kept = self._kept[record.batch_id]
         record.seen = kept.seen
         record.is_disputed = kept.is_disputed
         record.counts = {step: list(pair) for step, pair in kept.counts.items()}
-        return kept.unreadable
+        record.unread, record.unread_results = kept.unread, dict(kept.unread_results)
 
     def forget(self, batch_ids: Iterable[str]) -> None:
         """Forget the counts of batches that are gone, or whose counters prove theirs."""
@@ -130,14 +137,14 @@ def _contradicts(summary: bytes, record: BatchRecord) -> bool:
     )
 
 
-def count_rows(record: BatchRecord, rows: Iterable[EssayRow]) -> int:
-    """Set the counts of a record to those of the essays; return how many cannot be read."""
+def count_rows(record: BatchRecord, rows: Iterable[EssayRow]) -> None:
+    """Set the counts of a record to those of the essays."""
     record.seen, record.counts = 0, {}
-    unreadable = 0
+    record.unread, record.unread_results = 0, {}
     for row in rows:
-        unreadable += bool(row.trouble)
         if not is_aggregate(record.batch_id, row.essay_id):
             record.seen += 1
             for fact in row.document.steps.values():
                 count_step(record.counts, fact.step, 0, fact.outcome)
-    return unreadable
+            if row.trouble:
+                record.count_unread(row.document.steps.values())

@@ -77,13 +77,16 @@ async def read_records(
             record.doubt = lost or doubt
         elif doubt:
             if counts is not None and batch_id in counts and not anew:
-                unreadable = counts.recall(record)
+                counts.recall(record)
             else:
                 rows = await read_rows(store, batch_id, None, foreign.get(batch_id, ()))
-                unreadable = count_rows(record, rows)
+                count_rows(record, rows)
                 if counts is not None:
-                    counts.keep(record, unreadable, summary)
-            record.doubt = f"{doubt}; {unreadable} essays cannot be read" if unreadable else doubt
+                    counts.keep(record, summary)
+            record.doubt = doubt
+            if record.unread:
+                what = "essay" if record.unread == 1 else "essays"
+                record.doubt = f"{doubt}; {record.unread} {what} cannot be read"
         add_stored_phases(record, phases)
         records.append(record)
     return records

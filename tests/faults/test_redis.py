@@ -339,7 +339,7 @@ async def test_a_garbage_document_is_shown_and_kept(client: Redis, tmp_path: Pat
         await client.set("bcs:essay_state:b1:e1", b"\xffgarbage", ex=100)
         await client.delete("bcs:batch_summary:b1")
         record = await repository.batch_record("b1")
-        assert "1 essays cannot be read" in record.doubt
+        assert "1 essay cannot be read" in record.doubt
         assert record.counts == {"nlp": [2, 0]}  # our copy still has it
         await asyncio.sleep(1.1)
         await repository.record([fact("e2", "later")])
