@@ -227,6 +227,7 @@ _GLYPHS: Final = {
     "skipped": DASH,
     "cancelled": DASH,
     "unknown": "?",
+    "disputed": "≠",
 }
 _ASCII_GLYPHS: Final = _GLYPHS | {
     "done": "+",
@@ -239,4 +240,5 @@ _ASCII_GLYPHS: Final = _GLYPHS | {
     "waiting": ".",
     "skipped": "-",
     "cancelled": "-",
+    "disputed": "~",
 }

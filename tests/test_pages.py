@@ -435,6 +435,9 @@ async def test_counts_in_doubt_are_counted_above_and_explained_on_their_page() -
         )
         await until(lambda: "READ-ONLY" in lines(app)[0])
         assert "audit 1 !" in lines(app)[0]
+        place = next(at for at, line in enumerate(lines(app)) if "BATCH" in line)
+        assert [line[:5] for line in lines(app)[place + 1 : place + 3]] == ["≠▸ b1", " ▸ b2"]
+        assert "a stored count contradicts the essays" in text(app)
         await pilot.press("slash", *"is:audit", "enter")
         assert "b2" not in text(app)
         await pilot.press("enter")

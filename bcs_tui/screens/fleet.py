@@ -48,6 +48,7 @@ class FleetScreen(FilteredPage):
         ("Enter", "open the batch"),
         ("/", "filter: all words must match; !x must not"),
         ("", "state:failed,stalled  owner:x  pipeline:x  step:x"),
+        ("", "is:audit  a stored count contradicts the essays"),
         ("s   S", "next order, reverse it"),
         ("n   N", "next, previous row, round and round"),
     )

@@ -48,6 +48,8 @@ STATES: Keys = (
     ("▴ problems", "goes on or ended, with failures"),
     ("! stalled", "should move and does not"),
     (f"{DASH} skipped", "its phase ended without it"),
+    ("? unknown", "what is stored of the essay cannot be read"),
+    ("≠ disputed", "a stored count contradicts the essays; a on the batch says which"),
 )
 
 

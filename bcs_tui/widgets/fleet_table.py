@@ -195,7 +195,7 @@ class FleetRows:
         state = state_of(row)
         over = state in ("done", "cancelled")
         line: list[Piece] = [
-            (" ", ""),
+            mark("disputed", self._glyphs) if summary.is_disputed else (" ", ""),
             mark(state, self._glyphs),
             (" " + fit(clean(summary.batch_id, 80), columns.batch), "muted" if over else ""),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from rich.cells import cell_len
 
@@ -11,6 +12,8 @@ from bcs_tui.format import Glyph, clean, clock, duration, fit
 from bcs_tui.widgets.ink import Line, Piece, clip, fitting
 from bcs_tui.widgets.states import INK_OF, disagreement, mark, state_of, step_state
 from engine import BatchRow, StepCounts, dependencies
+
+DISPUTED: Final = "a stored count contradicts the essays"
 
 
 def focus(row: BatchRow, now: datetime, glyphs: Glyph, width: int) -> list[Line]:
@@ -119,4 +122,5 @@ def _facts(row: BatchRow, now: datetime) -> Sequence[Line]:
     ]
     if row.eta is not None:
         facts.insert(1, f"ETA from {row.eta.basis}")
-    return [[(fact, "muted")] for fact in facts if fact]
+    told: list[Line] = [[(fact, "muted")] for fact in facts if fact]
+    return [[(DISPUTED, "warn")], *told] if summary.is_disputed else told

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bcs_tui.format import NOTHING, Glyph, clean, compact, duration, fit, percent, rate, stamp
 from bcs_tui.widgets.bars import progress
-from bcs_tui.widgets.focus import next_step, why
+from bcs_tui.widgets.focus import DISPUTED, next_step, why
 from bcs_tui.widgets.ink import Line, Piece, clip, wrapped
 from bcs_tui.widgets.phase_strip import strip, took
 from bcs_tui.widgets.states import INK_OF, mark, outlook, phase_word, state_of, step_state
@@ -73,6 +73,8 @@ def _facts(row: BatchRow, now: datetime, width: int) -> list[Line]:
     if row.stalled_since is not None:
         silence = duration((now - row.stalled_since).total_seconds())
         facts[-1] = ("silent", f"for {silence}; {next_step(row)}", "warn")
+    if summary.is_disputed:
+        facts.insert(0, ("audit", DISPUTED, "warn"))
     return [
         [(fit(name, 12), "muted"), (fit(value, width - 12), look)] for name, value, look in facts
     ]

@@ -30,6 +30,7 @@ INK_OF: Final = {
     "cancelled": "muted",
     "skipped": "muted",
     "unknown": "warn",
+    "disputed": "warn",
 }
 
 _STATE_OF_STATUS: Final = {
