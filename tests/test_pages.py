@@ -147,6 +147,23 @@ async def test_no_size_is_too_small(size: tuple[int, int], keys: str) -> None:
         assert all(strip.cell_length == size[0] for strip in app.screen._compositor.render_strips())
 
 
+@pytest.mark.parametrize("size", [(60, 15), (40, 10), (30, 8), (20, 5), (20, 3), (20, 2)])
+@pytest.mark.parametrize("trouble", ["", "the backend is away; it is tried again"])
+async def test_a_row_of_the_fleet_is_shown_at_any_size(size: tuple[int, int], trouble: str) -> None:
+    engine = await replayed("one_batch", 0.75)
+    if size[1] > 3:
+        engine.change(health=msgspec.structs.replace(engine.view.health, trouble=trouble))
+    async with running(engine, size) as (app, pilot):
+        await pilot.pause()
+        shown = lines(app)
+        assert "PAUSED" in shown[0]
+        batch_id = ids(app)[0]
+        assert any(line.startswith(f" ▴ {batch_id[:5]}") and "%" in line for line in shown[1:])
+        assert (" ! the backend" in text(app)) == bool(trouble and size[1] > 3)
+        if size[1] > 3:
+            assert any(line.startswith(" Fleet  1 batch") for line in shown)
+
+
 async def test_a_storm_of_sizes_is_survived() -> None:
     async with running(await replayed("one_batch", 0.75)) as (app, pilot):
         await pilot.press("enter")

@@ -31,6 +31,13 @@ of them is not taken for keys of the page."""
 
 _SAID_SECONDS = 4.0
 
+_LINES_WITHOUT_TROUBLE = 4
+"""The top line, the title, a row and the keys."""
+
+_LINES_WITH_REPLAY_BAR = 9
+_NARROW = 36
+"""Below so many columns the left of the title goes before its right."""
+
 
 class Context(NamedTuple):
     """What all pages share."""
@@ -50,7 +57,9 @@ class Page(Replaying, Screen[None]):
         (140, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012 # the same
-        (0, "-short"),
+        (0, "-least"),
+        (4, "-tiny"),
+        (9, "-short"),
         (20, "-middle"),
         (38, "-tall"),
     ]
@@ -123,12 +132,13 @@ class Page(Replaying, Screen[None]):
     def _show_frame(self, view: View) -> None:
         title = self.context.title
         self.health_line.show(lambda width: health(view, title, width, behind=self._behind))
-        lines = trouble(view, self.size.width)
+        most = max(1, self.size.height - _LINES_WITHOUT_TROUBLE)
+        lines = trouble(view, self.size.width)[:most]
         self.trouble_line.set_class(bool(lines), "-shown")
         self.trouble_line.set_height(max(1, len(lines)))
-        self.trouble_line.show(lambda width: trouble(view, width))
+        self.trouble_line.show(lambda width: trouble(view, width)[:most])
         bar = self.replay_bar
-        bar.display = view.replay is not None
+        bar.display = view.replay is not None and self.size.height >= _LINES_WITH_REPLAY_BAR
         if view.replay:
             ended = view.health.mode is Mode.ENDED
             bar.show_replay(view.replay, ended=ended, ascii_only=self.context.glyphs.ascii_only)
@@ -141,6 +151,8 @@ class Page(Replaying, Screen[None]):
         right = [("  ", ""), *right, (" ", "")] if right else []
 
         def title(width: int) -> list[Line]:
+            if width < _NARROW and parts and width_of(parts[0]) + width_of(right) >= width:
+                return [[(" ", ""), *fitting(parts, width - 1)]]
             left = fitting(parts, width - 1 - width_of(right))
             return [[(" ", ""), *spread(left, right, width - 1)]]
 

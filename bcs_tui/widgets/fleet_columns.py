@@ -22,6 +22,7 @@ class Columns(NamedTuple):
 
 _STATE, _ESSAYS, _FAIL, _ETA = 3, 7, 6, 13
 _MOST_ID, _MOST_BAR = 38, 16
+_NARROW = 34
 _PLANS: Final = (  # id at least, bar, rate, age, pipeline: the first that fits is taken
     (22, 13, 7, 6, 16),
     (18, 13, 7, 6, 0),
@@ -34,7 +35,7 @@ _PLANS: Final = (  # id at least, bar, rate, age, pipeline: the first that fits 
 
 
 def plan_columns(width: int, steps: int) -> Columns:
-    """Share out a width: the id, the failures and the ETA always, the rest as it fits."""
+    """Share out a width: the id always, the failures and the ETA nearly so, the rest as it fits."""
     for batch, bar, pace, old, pipeline in _PLANS:
         fixed = _STATE + _ESSAYS + _FAIL + _ETA + pace + old + pipeline
         room = width - fixed - batch - steps * (bar + 2)
@@ -47,6 +48,8 @@ def plan_columns(width: int, steps: int) -> Columns:
         return Columns(
             batch, max(0, pipeline - 2), _ESSAYS, bar + wider, 0, _FAIL, 0, pace, _ETA, old
         )
+    if width < _NARROW:
+        return Columns(max(1, width - _STATE - _FAIL), 0, 0, 0, _FAIL, 0, 0, 0, 0, 0)
     at = 8 if width >= 56 else 0
     fixed = _STATE + 2 * _FAIL + _ETA + (at + 2 if at else 0)
     return Columns(max(6, width - fixed), 0, 0, 0, _FAIL, _FAIL, at, 0, _ETA, 0)
