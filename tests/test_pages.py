@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from pages import fleet, ids, lines, page, put, row, running, step, text
+from rich.cells import cell_len
 from stills import AFTERNOON, drawn, replayed, simulated, until
 
 from bcs_tui.format import Glyph
@@ -18,7 +19,7 @@ from bcs_tui.screens.fleet import FleetScreen
 from bcs_tui.widgets.bars import progress
 from bcs_tui.widgets.block import Block
 from engine import BatchRow, DeadLetter, EssayState, StepCounts
-from engine.models import BEGINNING, RegistrationFact
+from engine.models import BEGINNING, RegistrationFact, StepFact
 
 
 async def test_the_worst_come_first() -> None:
@@ -272,12 +273,35 @@ def test_a_bar_hides_nothing_that_is_unknown(width: int) -> None:
 def test_an_essay_that_cannot_be_read_says_so() -> None:
     essay = EssayState("e1", BEGINNING, {}, trouble="not UTF-8")
     step = StepCounts("nlp", 0, 0, 0, 1, 1, None, False, None, None)
-    drawn = essay_lines(essay, [step], datetime(2026, 3, 2, tzinfo=UTC), Glyph(), 100)
+    drawn = essay_lines("b1", essay, [step], datetime(2026, 3, 2, tzinfo=UTC), Glyph(), 100)
     shown = "\n".join("".join(part for part, _ in line) for line in drawn)
     assert "unknown" in shown
     assert "pending" not in shown
     assert "not UTF-8" in shown
     assert "1-01-01" not in shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 59, 69, 70, 120])
+def test_nothing_of_an_essay_is_cut(width: int) -> None:
+    name = "a_step_with_quite_a_long_name_" * 3
+    fact = StepFact("b1", "e1", name, 1, AFTERNOON, "6410d57e-0d60-470d-ab80-d58a106baf9b", 2)
+    fact = msgspec.structs.replace(fact, metadata='{"a":{"key_that_is_far_too_long":{"b":7}}}')
+    essay = EssayState("漢字" * 30, AFTERNOON, {name: fact}, "a file " * 20)
+    pending = StepCounts("z" * 90, 0, 0, 0, 1, 1, None, False, None, None)
+    drawn = essay_lines("b1" * 40, essay, [pending], AFTERNOON, Glyph(), width)
+    shown = ["".join(part for part, _ in line) for line in drawn]
+    assert [line for line in shown if cell_len(line) > max(width, 56)] == []
+    told = "".join(line.removeprefix(" " * 31).strip() for line in shown)
+    for part in (
+        "b1" * 40,
+        "漢字" * 30,
+        name,
+        "z" * 90,
+        fact.event_id,
+        "a.key_that_is_far_too_long.b7",
+        "rich result",
+    ):
+        assert part in told, part
 
 
 async def test_the_list_numbers_its_rows_anew_when_their_order_changes() -> None:

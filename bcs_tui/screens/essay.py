@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
+from rich.cells import cell_len, chop_cells
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
@@ -18,6 +19,11 @@ from bcs_tui.widgets.states import INK_OF, mark
 from engine import OUTCOME_NAMES, BCSError, EssayState, Outcome, StepCounts, StepFact, View, told
 
 _LONGEST_VALUE = 4_000
+_NAME = 18
+_KEY = 26
+_WITH_SOURCE = 70
+"""From this width on the table has room for the source of a result; the details have it always."""
+
 _ERROR_KEYS = ("error", "error_message", "error_detail", "error_code", "reason")
 _DURATION_KEYS = ("processing_duration_ms", "processing_time_ms", "duration_ms")
 
@@ -122,7 +128,9 @@ class EssayScreen(Page):
         else:
             width = max(20, main.size.width)
             self._lines.take(
-                essay_lines(self._essay, self._steps, view.now, self.context.glyphs, width)
+                essay_lines(
+                    self.batch_id, self._essay, self._steps, view.now, self.context.glyphs, width
+                )
             )
         main.update_rows()
 
@@ -142,26 +150,39 @@ class EssayScreen(Page):
 
 
 def essay_lines(
-    essay: EssayState, steps: Sequence[StepCounts], now: datetime, glyphs: Glyph, width: int
+    batch_id: str,
+    essay: EssayState,
+    steps: Sequence[StepCounts],
+    now: datetime,
+    glyphs: Glyph,
+    width: int,
 ) -> list[Line]:
-    """Return everything that is known of an essay."""
+    """Return everything that is known of an essay; what is long is broken, not cut."""
     counts = {step.step: step for step in steps}
     names = [*counts, *sorted(set(essay.steps).difference(counts))]
-    head = "   " + fit("STEP", 18) + fit("STATE", 12) + fit("AT", 13) + fit("TOOK", 9, right=True)
-    lines: list[Line] = [[(head + "   SOURCE", "muted")]]
+    head = "   " + fit("STEP", _NAME) + fit("STATE", 12) + fit("AT", 13)
+    head += fit("TOOK", 9, right=True)
+    lines: list[Line] = [[(head + ("   SOURCE" if width >= _WITH_SOURCE else ""), "muted")]]
     for name in names:
+        shown = clean(name, _LONGEST_VALUE)
+        if cell_len(shown) >= _NAME:
+            lines += _broken(shown, "   ", width)
+            shown = ""
         fact = essay.steps.get(name)
-        lines.append(_step_line(name, fact, counts.get(name), now, glyphs, essay.trouble))
+        line = _step_line(shown, fact, counts.get(name), now, glyphs, essay.trouble)
+        lines.append(line if width >= _WITH_SOURCE else line[:-1])
     known = [(name, fact) for name in names if (fact := essay.steps.get(name)) is not None]
     for name, fact in sorted(known, key=lambda item: item[1].outcome != Outcome.FAILED):
         lines += _details(name, fact, width)
     lines += [[], [("   essay", "strong")]]
     for title, value in (
-        ("file", clean(essay.file_name or "-")),
+        ("batch", batch_id),
+        ("essay", essay.essay_id),
+        ("file", essay.file_name or "-"),
         ("first seen", stamp(told(essay.created_at))),
         ("last update", stamp(told(essay.last_updated))),
     ):
-        lines.append([("     " + fit(title, 26), "muted"), (value, "")])
+        lines += _entry(title, value, "", width)
     if essay.trouble:
         lines += _entry("cannot be read", essay.trouble, "warn", width)
     return lines
@@ -183,33 +204,42 @@ def _step_line(
     elif step is not None and step.skipped and not step.pending:
         state = "skipped"
     took = duration(_seconds(_metadata(fact))) if fact else "-"
-    source = ("batch result", "own result", "rich result")[min(fact.detail, 2)] if fact else ""
     return [
         (" ", ""),
         mark(state, glyphs),
-        (" " + fit(clean(name, 40), 18), ""),
+        (" " + fit(name, _NAME), ""),
         (fit("completed" if state == "done" else state, 12), INK_OF[state]),
         (fit(clock(told(fact.time), now) if fact else "-", 13), ""),
         (fit(took, 9, right=True), ""),
-        (f"   {source}", "muted"),
+        (f"   {_source(fact)}" if fact else "", "muted"),
     ]
+
+
+def _source(fact: StepFact) -> str:
+    """Return what kind of event told a result: of the batch, of the essay, of it in full."""
+    return ("batch result", "own result", "rich result")[min(fact.detail, 2)]
 
 
 def _details(name: str, fact: StepFact, width: int) -> list[Line]:
     """Return the metadata of a step, what explains a failure first."""
     metadata = _metadata(fact)
-    lines: list[Line] = [
-        [],
-        [(f"   {clean(name, 40)}", "strong"), (f"  {OUTCOME_NAMES[fact.outcome]}", "muted")],
-    ]
+    lines: list[Line] = [[], *_broken(clean(name, _LONGEST_VALUE), "   ", width, "strong")]
+    lines[-1] = [*lines[-1], (f"  {OUTCOME_NAMES[fact.outcome]}", "muted")]
     for key in sorted(metadata, key=lambda key: (key not in _ERROR_KEYS, key)):
         bad = key in _ERROR_KEYS and fact.outcome == Outcome.FAILED
         for path, value in _leaves(key, metadata[key]):
             lines += _entry(path, value, "failed" if bad else "", width)
     lines += _entry("time", stamp(told(fact.time)), "", width)
+    lines += _entry("source", _source(fact), "", width)
     if fact.event_id:
         lines += _entry("event", fact.event_id, "muted", width)
     return lines
+
+
+def _broken(text: str, indent: str, width: int, ink: str = "") -> list[Line]:
+    """Return a text in as many lines as it takes."""
+    room = max(10, width - len(indent) - 12)
+    return [[(indent + part, ink)] for part in chop_cells(text, room)]
 
 
 def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
@@ -224,15 +254,17 @@ def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
 def _entry(key: str, value: Any, ink: str, width: int) -> list[Line]:
     """Return a key and its value, broken into as many lines as it takes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    room = max(10, width - 32)
+    room = max(10, width - _KEY - 6)
     rows: list[str] = []
     for paragraph in text[:_LONGEST_VALUE].split("\n"):
         shown = clean(paragraph, _LONGEST_VALUE)
-        rows += [shown[i : i + room] for i in range(0, len(shown), room)] or [""]
+        rows += chop_cells(shown, room) or [""]
     if len(text) > _LONGEST_VALUE:
         rows.append(f"… {len(text) - _LONGEST_VALUE:,} more characters")
-    label = "     " + fit(clean(key, 80), 26)
-    return [
+    name = clean(key, _LONGEST_VALUE)
+    above = _broken(name, "     ", width, "muted") if cell_len(name) >= _KEY else []
+    label = "     " + fit("" if above else name, _KEY)
+    return above + [
         [(label if number == 0 else " " * len(label), "muted"), (row, ink)]
         for number, row in enumerate(rows)
     ]
