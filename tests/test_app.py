@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from pages import fleet, ids, lines, page, put, row, running, text
+from rich.cells import cell_len
 from stills import StillEngine, empty_view, replayed, simulated, until
 from textual.events import Key
 from textual.keys import _character_to_key
@@ -15,7 +16,7 @@ from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.essay import EssayScreen
 from bcs_tui.screens.events import EventsScreen
 from bcs_tui.screens.fleet import FleetScreen
-from bcs_tui.screens.help import HelpScreen
+from bcs_tui.screens.help import EVERYWHERE, MOVING, REPLAY, STATES, HelpScreen, help_lines
 from bcs_tui.screens.letters import LettersScreen
 from bcs_tui.screens.page import Page
 from engine import Mode
@@ -73,6 +74,16 @@ async def test_control_c_says_how_to_quit_and_quits_the_second_time() -> None:
         assert "q quits" in text(app)
         await pilot.press("ctrl+c")
     assert app.return_code == 130
+
+
+@pytest.mark.parametrize("width", [48, 59, 79, 83])
+def test_nothing_of_the_help_is_cut(width: int) -> None:
+    keys = (*FleetScreen.KEYS, *BatchScreen.KEYS)
+    shown = ["".join(part for part, _ in line) for line in help_lines("Both", keys, width)]
+    assert max(map(cell_len, shown)) <= width
+    told = " ".join(line[23:].strip() for line in shown)
+    for _, words in (*keys, *MOVING, *EVERYWHERE, *REPLAY, *STATES):
+        assert " ".join(words.split()) in " ".join(told.split())
 
 
 @pytest.mark.parametrize("key", ["question_mark", "f1"])

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from bcs_tui.format import DASH, fit
 from bcs_tui.screens.sheet import Sheet
-from bcs_tui.widgets.ink import Line
+from bcs_tui.widgets.ink import Line, wrapped
 
 Keys = Sequence[tuple[str, str]]
 
@@ -32,7 +32,8 @@ EVERYWHERE: Keys = (
 REPLAY: Keys = (
     ("space   p", "pause, go on"),
     (",   .", "one event back, forward"),
-    ("← →", "5 seconds back, forward (in the essay grid: shift, a minute)"),
+    ("← →", "5 seconds back, forward; in the essay grid they move the cursor"),
+    ("shift ← →", "a minute back, forward"),
     ("<   >", "slower, faster"),
     ("{   }", "failure before, next failure"),
     ("t", "go to a time or a percentage"),
@@ -53,17 +54,21 @@ STATES: Keys = (
 )
 
 
+_KEY = 20
+
+
 class HelpScreen(Sheet):
     """What the keys of the page below do."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,f1", "dismiss", show=False)]
 
     def __init__(self, title: str, keys: Keys) -> None:
-        super().__init__(help_lines(title, keys))
+        super().__init__(lambda width: help_lines(title, keys, width))
 
 
-def help_lines(title: str, keys: Keys) -> list[Line]:
+def help_lines(title: str, keys: Keys, width: int) -> list[Line]:
     """Return the help text of a page."""
+    room = max(10, width - _KEY - 4)
     lines: list[Line] = []
     for heading, section in (
         (title, keys),
@@ -73,5 +78,9 @@ def help_lines(title: str, keys: Keys) -> list[Line]:
         ("What the signs mean", STATES),
     ):
         lines += [[], [(f"   {heading}", "strong")]]
-        lines += [[(f"   {fit(key, 20)}", "accent"), (text, "")] for key, text in section]
+        for key, text in section:
+            label = key
+            for part in [[(text, "")]] if len(text) <= room else wrapped(text, "", room):
+                lines.append([(f"   {fit(label, _KEY)}", "accent"), *part])
+                label = ""
     return lines
