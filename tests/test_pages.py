@@ -11,7 +11,7 @@ from pages import fleet, ids, lines, page, put, row, running, step, text
 from rich.cells import cell_len
 from stills import AFTERNOON, drawn, replayed, simulated, until
 
-from bcs_tui.format import Glyph
+from bcs_tui.format import CRUMB, Glyph
 from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.essay import essay_lines
 from bcs_tui.screens.events import EventsScreen
@@ -386,6 +386,7 @@ async def test_duplicates_ignored_events_and_dead_letters_are_shown_with_their_r
         await drawn(app)
         await pilot.pause()
         assert "line 60" in text(app)
+        assert " the source ends in the middle of a line " in text(app)
 
 
 async def test_a_result_that_names_no_batch_is_found_by_that_of_its_essay() -> None:
@@ -396,6 +397,7 @@ async def test_a_result_that_names_no_batch_is_found_by_that_of_its_essay() -> N
         await pilot.pause()
         shown = [line for line in lines(app) if "nlp completed" in line]
         assert shown
+        assert f" {batch_id}{CRUMB}" in text(app)
         assert all(batch_id[:12] in line for line in shown)
 
 

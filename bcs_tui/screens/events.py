@@ -9,7 +9,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from bcs_tui.format import clean, count, fit, stamp
+from bcs_tui.format import CRUMB, clean, count, fit, stamp
 from bcs_tui.screens.filtered import FilteredPage
 from bcs_tui.screens.page import Context
 from bcs_tui.widgets.block import Block
@@ -82,7 +82,8 @@ class EventsScreen(FilteredPage):
             second.append((f"event {clean(event.event_id)}  {_facts(event)}", "muted"))
         else:
             second.append((clean(told.text, 400), ""))
-        self.details.show(lambda _width: [first, second])
+        ids = CRUMB.join(clean(name, 400) for name in (told.batch, told.essay) if name)
+        self.details.show(lambda _width: [first, second, [(f" {ids}", "")]])
 
     def heading(self, view: View) -> tuple[Sequence[Line], Line]:
         state = view.health

@@ -149,8 +149,15 @@ class LettersScreen(Page):
         head.append((f"  {letter.size:,} bytes", "muted"))
         if letter.field:
             head.append((f"  field {clean(letter.field)}", "accent"))
+        why = clean(letter.message, 400)
         body = letter.payload.decode("utf-8", "backslashreplace")
-        self.payload.show(lambda width: [head, *_payload(body, width)])
+        self.payload.show(
+            lambda width: [
+                head,
+                *([(" ", ""), *line] for line in wrapped(why, "failed", width - 2)),
+                *_payload(body, width),
+            ]
+        )
 
     def heading(self, view: View) -> tuple[Sequence[Line], Line]:
         shown, total = len(self.rows), max(view.health.dead_letters, len(self.rows))
