@@ -16,8 +16,10 @@ from bcs_tui.screens.batch import BatchScreen
 from bcs_tui.screens.essay import essay_lines
 from bcs_tui.screens.events import EventsScreen
 from bcs_tui.screens.fleet import FleetScreen
+from bcs_tui.widgets import phase_strip
 from bcs_tui.widgets.bars import progress
 from bcs_tui.widgets.block import Block
+from bcs_tui.widgets.ink import width_of
 from engine import BatchRow, DeadLetter, EssayState, StepCounts
 from engine.models import BEGINNING, RegistrationFact, StepFact
 
@@ -348,6 +350,22 @@ async def test_a_phase_that_says_more_than_its_essays_is_shown_as_such() -> None
         await pilot.pause()
         assert "completed !" in text(app)
         assert "but 5 of 6 essays did" in text(app)
+
+
+@pytest.mark.parametrize("width", [60, 65, 66, 75, 76, 80, 99, 100, 120, 160])
+def test_no_count_and_no_word_of_a_phase_is_cut(width: int) -> None:
+    steps = [
+        step("cj_assessment", 999_999, phase_status="completed_successfully", total=1_000_000),
+        step("cj_assessment", 9, 1, phase_status="completed_with_failures"),
+        step("cj_assessment", 9, 1, running=True, started_at=AFTERNOON),
+    ]
+    for one in steps:
+        line = phase_strip.counts(one, AFTERNOON, Glyph(), width)
+        shown = "".join(part for part, _ in line)
+        assert "…" not in shown
+        assert width_of(line) <= width
+        heading = "".join(part for part, _ in phase_strip.heading(width))
+        assert heading.index("FAIL") + 4 == shown.index(f" {one.failed} ", 20) + 2
 
 
 async def test_an_essay_shows_its_error_and_metadata() -> None:

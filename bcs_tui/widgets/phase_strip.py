@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import NamedTuple
 
 from bcs_tui.format import NOTHING, Glyph, clean, clock, compact, duration, fit, percent, rate
 from bcs_tui.widgets.bars import progress
@@ -13,6 +13,8 @@ from bcs_tui.widgets.states import disagreement, mark, phase_word, step_state
 from engine import BatchSummary, StepCounts, dependencies
 
 _FEWEST_RESULTS = 5
+_NAME, _PHASE = 14, 13
+_ROOMY = 66
 
 
 def tree_of(names: Sequence[str], needs: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -80,20 +82,29 @@ def _branch(
     return lines
 
 
-_NUMBER: Final = 7
+class Widths(NamedTuple):
+    """How the columns of the counts share out a width; `bar` may be 0."""
+
+    name: int
+    number: int
+    percent: int
+    gap: int
+    bar: int
+    took: bool
+    more: bool
 
 
 def heading(width: int, *, unknown: bool = False) -> Line:
     """Return the line above the counts, with a column for what is unknown if anything is."""
     titles = ["DONE", "FAIL", *(["UNKN"] if unknown else []), "SKIP", "PEND"]
-    width -= _NUMBER * (len(titles) - 4)
-    name, bar, wide = _widths(width)
-    text = "   " + fit("STEP", name) + "".join(fit(title, _NUMBER, right=True) for title in titles)
-    text += fit("%", 6, right=True) + "  " + fit("", bar) + ("  " if bar else "")
-    text += fit("PHASE", 13)
-    if wide:
+    to = _widths(width, len(titles))
+    text = "   " + fit("STEP", to.name)
+    text += "".join(fit(title, to.number, right=True) for title in titles)
+    text += fit("%", to.percent, right=True) + " " * to.gap
+    text += fit("", to.bar) + ("  " if to.bar else "") + fit("PHASE", _PHASE)
+    if to.more:
         text += fit("RATE", 7, right=True) + fit("STARTED", 14, right=True)
-    if width >= 76:
+    if to.took:
         text += fit("TOOK", 8, right=True)
     return [(text, "muted")]
 
@@ -102,11 +113,10 @@ def counts(
     step: StepCounts, now: datetime, glyphs: Glyph, width: int, *, unknown: bool = False
 ) -> Line:
     """Return the counts of one step; what is zero is drawn faintly."""
-    full, width = width, width - (_NUMBER if unknown else 0)
-    name, bar, wide = _widths(width)
+    to = _widths(width, 5 if unknown else 4)
     skipped, pending = step.missing
     line: list[Piece] = [(" ", ""), mark(step_state(step), glyphs), (" ", "")]
-    line.append((fit(clean(step.step, 40), name), ""))
+    line.append((fit(clean(step.step, 40), to.name), ""))
     for number, ink in (
         (step.completed, "done"),
         (step.failed, "failed"),
@@ -114,23 +124,24 @@ def counts(
         (skipped, "muted"),
         (pending, ""),
     ):
-        line.append((fit(compact(number), _NUMBER, right=True), ink if number else "quiet"))
-    line.append((fit(percent(step.completed, step.total), 6, right=True) + "  ", ""))
-    if bar:
-        line += progress(step, bar, ascii_only=glyphs.ascii_only)
+        line.append((fit(compact(number), to.number, right=True), ink if number else "quiet"))
+    part = fit(percent(step.completed, step.total), to.percent, right=True)
+    line.append((part + " " * to.gap, ""))
+    if to.bar:
+        line += progress(step, to.bar, ascii_only=glyphs.ascii_only)
         line.append(("  ", ""))
     word, ink = phase_word(step)
-    if disagreement(step):
-        word = f"{word} !"
-    line.append((fit(word, 13), ink))
-    if wide:
+    differs = disagreement(step)
+    line.append((fit(f"{fit(word, _PHASE - 2).rstrip()} !" if differs else word, _PHASE), ink))
+    if to.more:
         line.append((fit(rate(pace(step, now)), 7, right=True), "muted"))
         line.append((fit(clock(step.started_at, now), 14, right=True), "muted"))
-    if width >= 76:
+    if to.took:
         line.append((fit(took(step, now), 8, right=True), "muted"))
-    if wide and disagreement(step):
-        line.append((f"   but {step.completed:,} of {step.total:,} essays did", "warn"))
-    return clip(line, full)
+    but: Line = [(f"   but {step.completed:,} of {step.total:,} essays did", "warn")]
+    if differs and width_of(line) + width_of(but) <= width:
+        line += but
+    return clip(line, width)
 
 
 def pace(step: StepCounts, now: datetime) -> float | None:
@@ -149,13 +160,18 @@ def took(step: StepCounts, now: datetime) -> str:
     return duration(((step.ended_at or now) - step.started_at).total_seconds())
 
 
-def _widths(width: int) -> tuple[int, int, bool]:
-    """Return the widths of the name and of the bar, and whether there is room for more."""
-    name = 14
-    wide = width >= 100
-    used = 3 + name + 28 + 6 + 2 + 13 + (21 if wide else 0) + (8 if width >= 76 else 0)
+def _widths(width: int, numbers: int) -> Widths:
+    """Share out a width among the name, so many numbers, and what else there is room for."""
+    number, percent_room, gap = (7, 6, 2) if width >= _ROOMY else (6, 5, 1)
+    more, lasted = width >= 100, width >= 76
+    used = 3 + _NAME + number * numbers + percent_room + gap + _PHASE
+    used += (21 if more else 0) + (8 if lasted else 0)
+    if used > width and lasted:
+        lasted, used = False, used - 8
     spare = width - used - 3
     if spare < 4:
-        return name + max(0, min(4, spare + 2)), 0, wide
+        name = _NAME + max(0, min(4, spare + 2))
+        return Widths(name, number, percent_room, gap, 0, lasted, more)
     bar = min(24, spare)
-    return name + min(10, spare - bar), bar, wide
+    name = _NAME + min(10, spare - bar)
+    return Widths(name, number, percent_room, gap, bar, lasted, more)
