@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcs_tui.format import Glyph
+from bcs_tui.widgets.fleet_columns import plan_columns
 from bcs_tui.widgets.fleet_orders import ORDERS
 from bcs_tui.widgets.fleet_table import FleetRows
 from engine import BatchRow
@@ -34,6 +35,11 @@ def row_of(batch_id: str, pair: tuple[int, int]) -> BatchRow:
 
 def shown(rows: FleetRows) -> list[str]:
     return [rows.key(index) for index in range(len(rows))]
+
+
+@pytest.mark.parametrize("width", [134, 135, 198])
+def test_ids_have_room_before_bars_are_long(width: int) -> None:
+    assert plan_columns(width, 4).batch >= 36
 
 
 @pytest.mark.parametrize("reverse", [False, True])

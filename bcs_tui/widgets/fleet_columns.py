@@ -25,6 +25,7 @@ _MOST_ID, _MOST_BAR = 38, 16
 _NARROW = 34
 _PLANS: Final = (  # id at least, bar, rate, age, pipeline: the first that fits is taken
     (22, 13, 7, 6, 16),
+    (36, 12, 7, 6, 0),
     (18, 13, 7, 6, 0),
     (16, 10, 7, 6, 0),
     (16, 8, 7, 6, 0),
