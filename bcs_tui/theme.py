@@ -105,4 +105,5 @@ ornament, never for meaning."""
 INK_CLASSES: Final = frozenset(f"ink--{name}" for name in INKS)
 INK_CSS: Final = "\n".join(f".ink--{name} {{ {rules} }}" for name, rules in INKS.items()) + (
     "\nApp:nocolor .ink--cursor { text-style: reverse; }"
+    "\nApp:nocolor .ink--cursor-idle { text-style: underline; }"
 )

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from pages import fleet, page, put, row, running, text
+from rich.style import Style
 from stills import until
 
 from bcs_tui import terminal
@@ -94,10 +95,19 @@ def test_every_ink_that_means_something_is_readable_on_every_ground(theme: Any) 
 async def test_without_colours_everything_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     engine = fleet(row("bad", "failed"), row("good", "completed_successfully"))
-    async with running(engine) as (app, _pilot):
+    async with running(engine) as (app, pilot):
         strips = app.screen._compositor.render_strips()
         styles = [segment.style for strip in strips for segment in strip if segment.style]
         assert {style.color.name for style in styles if style.color} == {"default"}
         assert any(style.reverse for style in styles)
+        assert not any(style.underline for style in styles)
+        await pilot.press("slash")
+        await pilot.pause()
+        strips = app.screen._compositor.render_strips()
+        marked = [
+            part.text for strip in strips for part in strip if (part.style or Style()).underline
+        ]
+        assert "bad" in "".join(marked), "which row it is can be seen while the prompt is open"
+        await pilot.press("escape")
         assert "✗ bad" in text(app)
         assert "✓ good" in text(app)

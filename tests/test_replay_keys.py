@@ -34,6 +34,17 @@ async def test_replay_keys(keys: str, calls: list[tuple[Any, ...]]) -> None:
         assert engine.calls == calls
 
 
+async def test_the_bar_shows_that_it_takes_the_digits() -> None:
+    async with running(await replayed("one_batch", 0.5)) as (app, pilot):
+        assert lines(app)[-2].startswith(" paused ")
+        await pilot.press("tab")
+        await pilot.pause()
+        assert lines(app)[-2].startswith("▸paused ")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert lines(app)[-2].startswith(" paused ")
+
+
 async def test_replay_moves_by_time_and_steps_back() -> None:
     engine = await replayed("one_batch", 0.5)
     state = engine.view.replay

@@ -67,7 +67,8 @@ class ReplayBar(Block):
             word, ink = "paused", "warn"
         elif ended:
             word, ink = "at the end", "muted"
-        left: list[Piece] = [(f" {word:<10} ", ink), (f"{clock(state.now):<8}  ", "strong")]
+        here = (">" if ascii_only else "▸") if self.has_focus else " "
+        left: list[Piece] = [(f"{here}{word:<10} ", ink), (f"{clock(state.now):<8}  ", "strong")]
         part = percent(state.index, state.length)
         right: list[Piece] = [(f"  {part:>4}  ", "")]
         if width >= 76:
@@ -89,6 +90,10 @@ class ReplayBar(Block):
     def action_leave(self) -> None:
         """Give the focus back."""
         self.screen.focus_next()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.show(self._painter)
 
     def on_click(self, event: events.Click) -> None:
         start, room = self._bar
