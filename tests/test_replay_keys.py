@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pages import fleet, lines, page, row, running
+from pages import fleet, lines, page, row, running, text
 from stills import AFTERNOON, replayed, until
 
 from bcs_tui.screens.fleet import FleetScreen
@@ -64,6 +64,13 @@ async def test_what_failed_is_said_and_that_nothing_does() -> None:
         await until(lambda: ", essay " in lines(app)[-1] or ", batch " in lines(app)[-1])
         await pilot.press("left_curly_bracket")
         await until(lambda: "nothing fails before this" in lines(app)[-1])
+
+
+async def test_a_phase_says_how_many_of_its_essays_failed() -> None:
+    async with running(await replayed("busy_day", 0.047), (160, 40)) as (app, pilot):
+        await pilot.press("2")
+        await until(lambda: "spellcheck phase completed with failures, 1 failed" in text(app))
+        assert "completed successfully," not in text(app)
 
 
 async def test_replay_keys_without_a_replay_say_so() -> None:

@@ -80,7 +80,7 @@ def _tell_lead(event: Event, homes: str) -> Told:
         return Told(event.time, "done", batch, lead.essay_id, lead.step, text, kind)
     if isinstance(lead, PhaseFact):
         state = "running" if lead.status == "started" else "done"
-        text = f"{lead.phase} phase {lead.status.replace('_', ' ')}"
+        text = f"{lead.phase} phase {lead.status.replace('_', ' ')}{_failed(facts)}"
         return Told(event.time, state, batch, "", lead.phase, text, kind)
     if isinstance(lead, RegistrationFact):
         text = f"registered, {lead.expected:,} essays expected"
@@ -117,9 +117,14 @@ def _weight(fact: object) -> int:
 
 def _several(facts: Sequence[object]) -> str:
     results = [fact for fact in facts if isinstance(fact, StepFact)]
-    failed = sum(fact.outcome == Outcome.FAILED for fact in results)
-    text = f"{results[0].step}: {len(results) - failed:,} completed"
-    return f"{text}, {failed:,} failed" if failed else text
+    completed = sum(fact.outcome == Outcome.COMPLETED for fact in results)
+    return f"{results[0].step}: {completed:,} completed{_failed(facts)}"
+
+
+def _failed(facts: Sequence[object]) -> str:
+    """Return how many results of an event failed, to be added; nothing if none did."""
+    failed = sum(isinstance(fact, StepFact) and fact.outcome == Outcome.FAILED for fact in facts)
+    return f", {failed:,} failed" if failed else ""
 
 
 _FATE_INK: Final = {"duplicate": "muted", "ignored": "muted", "dead letter": "failed"}
