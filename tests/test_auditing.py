@@ -26,7 +26,7 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def page_of(evidence: Evidence) -> list[str]:
-    lines = audit_lines(audit("b", evidence), Glyph(), 80)
+    lines = audit_lines(audit("b", evidence), "", Glyph(), 80)
     return ["".join(piece for piece, _ in line) for line in lines]
 
 
@@ -134,9 +134,10 @@ def test_essays_that_nobody_can_count_are_listed_with_the_reason() -> None:
 def test_no_number_of_an_audit_is_cut(width: int) -> None:
     step = "a_step_with_quite_a_long_name"
     claims = [Claim(ESSAYS, step, 22, 0, 24), Claim("PostgreSQL stored summary", step, 22, 0, 25)]
-    drawn = audit_lines(audit("b", Evidence(claims)), Glyph(), width)
+    drawn = audit_lines(audit("b", Evidence(claims)), "somebody else wrote it", Glyph(), width)
     shown = ["".join(piece for piece, _ in line) for line in drawn]
     assert max(map(len, shown)) <= width + 1
+    assert shown[3] == "   somebody else wrote it"
     assert sum(step in line for line in shown) == 1
     assert shown[-1].split() == ["PostgreSQL", "stored", "summary", "22", "0", "25", "≠"]
 

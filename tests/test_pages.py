@@ -150,6 +150,21 @@ async def test_no_size_is_too_small(size: tuple[int, int], keys: str) -> None:
         assert all(strip.cell_length == size[0] for strip in app.screen._compositor.render_strips())
 
 
+@pytest.mark.parametrize(("width", "lines_of_why"), [(160, 1), (80, 2), (60, 3)])
+async def test_a_doubt_is_told_in_full(width: int, lines_of_why: int) -> None:
+    doubt = "others have written essays of it; 2 essays cannot be read"
+    doubtful = row("b1", failed=2)
+    summary = msgspec.structs.replace(doubtful.summary, doubt=doubt)
+    engine = fleet(msgspec.structs.replace(doubtful, summary=summary))
+    await engine._repository.record([RegistrationFact("b1", 10, ("e1",), AFTERNOON)])
+    async with running(engine, (width, 24)) as (app, pilot):
+        await pilot.press("enter")
+        await drawn(app)
+        await pilot.pause()
+        assert doubt in " ".join(text(app).split())
+        assert page(app, BatchScreen).why.size.height == lines_of_why
+
+
 @pytest.mark.parametrize("size", [(60, 15), (40, 10), (30, 8), (20, 5), (20, 3), (20, 2)])
 @pytest.mark.parametrize("trouble", ["", "the backend is away; it is tried again"])
 async def test_a_row_of_the_fleet_is_shown_at_any_size(size: tuple[int, int], trouble: str) -> None:

@@ -21,11 +21,11 @@ class AuditScreen(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "dismiss", show=False)]
 
-    def __init__(self, found: Audit, glyphs: Glyph) -> None:
-        super().__init__(lambda width: audit_lines(found, glyphs, width))
+    def __init__(self, found: Audit, doubt: str, glyphs: Glyph) -> None:
+        super().__init__(lambda width: audit_lines(found, doubt, glyphs, width))
 
 
-def audit_lines(found: Audit, glyphs: Glyph, width: int) -> list[Line]:
+def audit_lines(found: Audit, doubt: str, glyphs: Glyph, width: int) -> list[Line]:
     """Return the verdict, the claims, wrong ones marked, and the essays nobody can count."""
     wrong = found.disagreements
     verdict = "every source agrees"
@@ -35,6 +35,7 @@ def audit_lines(found: Audit, glyphs: Glyph, width: int) -> list[Line]:
         [],
         [("   Audit ", "strong"), (clean(found.batch_id, 80), "")],
         [("   ", ""), (verdict, "failed" if wrong else "done")],
+        *([("   ", ""), *line] for line in wrapped(clean(doubt, 400), "warn", width - 4) if doubt),
         [],
         *_table(found, width),
     ]

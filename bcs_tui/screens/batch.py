@@ -20,7 +20,7 @@ from bcs_tui.widgets.essay_cells import state_in
 from bcs_tui.widgets.essay_grid import EssayGrid
 from bcs_tui.widgets.essay_list import EssayRows
 from bcs_tui.widgets.focus import why
-from bcs_tui.widgets.ink import Line, Piece, clip, fitting
+from bcs_tui.widgets.ink import Line, Piece, clip, fitting, width_of, wrapped
 from bcs_tui.widgets.line_view import LineView
 from bcs_tui.widgets.states import INK_OF, mark, outlook, state_of
 from engine import BatchRow, BCSError, View
@@ -132,11 +132,10 @@ class BatchScreen(Page):
             ]
         )
         state = state_of(row)
-        doubt: Line = []
-        if summary.doubt:
-            doubt = [(f"  audit (a): {clean(summary.doubt, 120)}", "warn")]
-        about: Line = [(" ", ""), mark(state, glyphs), (f" {why(row, now)}", INK_OF[state]), *doubt]
-        self.why.show(lambda width: [clip(about, width)])
+        about: Line = [(" ", ""), mark(state, glyphs), (f" {why(row, now)}", INK_OF[state])]
+        said = _with_doubt(about, summary.doubt, self.size.width)
+        self.why.set_height(len(said))
+        self.why.show(lambda width: [clip(line, width) for line in said])
 
     def _show_legend(self) -> None:
         glyphs = self.context.glyphs
@@ -247,10 +246,22 @@ class BatchScreen(Page):
         except BCSError as error:
             self.say(str(error), "warn")
         else:
-            self.app.push_screen(AuditScreen(found, self.context.glyphs))
+            doubt = self._row.summary.doubt if self._row else ""
+            self.app.push_screen(AuditScreen(found, doubt, self.context.glyphs))
 
     def selected_id(self) -> str | None:
         return self.essays.essay_id or self.batch_id
+
+
+def _with_doubt(about: Line, doubt: str, width: int) -> list[Line]:
+    """Return why a batch is in its state, and why its counts may be wrong, cutting neither."""
+    if not doubt:
+        return [about]
+    text = f"audit (a): {clean(doubt, 400)}"
+    together: Line = [*about, (f"  {text}", "warn")]
+    if width_of(together) <= width:
+        return [together]
+    return [about, *([("   ", ""), *line] for line in wrapped(text, "warn", max(10, width - 4)))]
 
 
 def _in_two(parts: Sequence[Line], width: int) -> list[Line]:
