@@ -407,6 +407,22 @@ async def test_events_follow_the_newest_until_the_cursor_leaves_it() -> None:
         assert events.follows
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, 160])
+async def test_events_stand_below_their_headings_and_tell_ids_in_full_where_they_fit(
+    width: int,
+) -> None:
+    async with running(await replayed("one_batch", 0.75), (width, 24)) as (app, pilot):
+        await pilot.press("2")
+        await drawn(app)
+        await pilot.pause()
+        shown = lines(app)
+        heading = next(line for line in shown if "BATCH" in line)
+        event = next(line for line in shown if "nlp completed" in line)
+        assert event.index("nlp completed") == heading.index("WHAT")
+        (batch_id,) = page(app, EventsScreen).context.engine.view.batches
+        assert (batch_id in event) == (width == 160)
+
+
 async def test_duplicates_ignored_events_and_dead_letters_are_shown_with_their_reason() -> None:
     async with running(await replayed("bad_lines", 1.0), (140, 50)) as (app, pilot):
         await pilot.press("2", "slash", *"fate:dead", "enter")

@@ -13,7 +13,7 @@ from bcs_tui.format import CRUMB, clean, count, fit, stamp
 from bcs_tui.screens.filtered import FilteredPage
 from bcs_tui.screens.page import Context
 from bcs_tui.widgets.block import Block
-from bcs_tui.widgets.event_log import EventRows, short_type, tell
+from bcs_tui.widgets.event_log import EventRows, columns, short_type, tell
 from bcs_tui.widgets.ink import Line, Piece
 from bcs_tui.widgets.line_view import LineView
 from engine import Event, Ignored, View
@@ -133,8 +133,8 @@ def _facts(event: Event) -> str:
 
 
 def _columns(width: int) -> list[Line]:
-    wide = width >= 101
-    text = f" {fit('TIME', 12 if wide else 8)}     {fit('BATCH', 26 if wide else 18)}  "
-    if width >= 67:
-        text += fit("ESSAY", 22 if wide else 14) + "  "
+    to = columns(width - 1)  # the gutter of the scroll bar is not part of the rows
+    text = f" {fit('TIME', to.time)}     {fit('BATCH', to.batch)}  "
+    if to.essay:
+        text += fit("ESSAY", to.essay) + "  "
     return [[(text + "WHAT", "muted")]]

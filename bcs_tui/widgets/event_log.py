@@ -127,6 +127,23 @@ def _failed(facts: Sequence[object]) -> str:
     return f", {failed:,} failed" if failed else ""
 
 
+class Columns(NamedTuple):
+    """The widths of the columns before what an event says; that of the essay may be 0."""
+
+    time: int
+    batch: int
+    essay: int
+
+
+def columns(width: int) -> Columns:
+    """Share out a width: ids in full where there is room for them."""
+    if width >= 140:
+        return Columns(12, 36, 36)
+    if width >= 100:
+        return Columns(12, 26, 22)
+    return Columns(8, 18, 14 if width >= 66 else 0)
+
+
 _FATE_INK: Final = {"duplicate": "muted", "ignored": "muted", "dead letter": "failed"}
 
 
@@ -134,21 +151,19 @@ def line_of(entry: LogEntry, now: datetime | None, glyphs: Glyph, width: int) ->
     """Return an event as a line."""
     told = tell(entry)
     applied = entry.fate == "applied"
-    wide = width >= 100
-    batch, essay = (26, 22) if wide else (18, 14)
+    to = columns(width)
     line: list[Piece] = [
-        (f" {fit(clock(told.time, now), 12 if wide else 8)}  ", "muted"),
+        (f" {fit(clock(told.time, now), to.time)}  ", "muted"),
         mark(told.state, glyphs)
         if applied or told.state == "stalled"
         else (glyphs["pending"], "muted"),
         ("  ", ""),
     ]
-    used = 15 if not wide else 19
-    line.append((fit(clean(told.batch), batch) + "  ", "" if applied else "muted"))
-    used += batch + 2
-    if width >= 66:
-        line.append((fit(clean(told.essay), essay) + "  ", "" if applied else "muted"))
-        used += essay + 2
+    line.append((fit(clean(told.batch), to.batch) + "  ", "" if applied else "muted"))
+    used = 7 + to.time + to.batch + 2
+    if to.essay:
+        line.append((fit(clean(told.essay), to.essay) + "  ", "" if applied else "muted"))
+        used += to.essay + 2
     fate = "" if applied else entry.fate
     room = max(0, width - used - len(fate) - 2)
     ink = "failed" if applied and told.state == "failed" else "" if applied else "muted"
