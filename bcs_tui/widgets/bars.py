@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from bcs_tui.format import TIMES
@@ -21,8 +22,12 @@ def progress(step: StepCounts, width: int, *, ascii_only: bool = False) -> Line:
     takes a cell.
     """
     chars = _ASCII if ascii_only else _UNICODE
-    parts = (step.failed, step.unknown, *step.missing)
-    failed, unknown, skipped, pending = _shares(parts, step, width)
+    unknown = 0
+    if step.unknown:
+        parts = (step.failed, step.unknown, *step.missing)
+        failed, unknown, skipped, pending = _shares(parts, step, width)
+    else:
+        failed, skipped, pending = _shares((step.failed, step.skipped, step.pending), step, width)
     room = width - failed - unknown - skipped - pending
     half = 0
     if pending and step.completed and step.completed * width * 2 // step.total > room * 2:
@@ -37,14 +42,14 @@ def progress(step: StepCounts, width: int, *, ascii_only: bool = False) -> Line:
     return [piece for piece in pieces if piece[0]]
 
 
-def _shares(parts: tuple[int, int, int, int], step: StepCounts, width: int) -> list[int]:
+def _shares(parts: Sequence[int], step: StepCounts, width: int) -> list[int]:
     """Return the cells of what is not completed, pending ones last: at least one for each.
 
     What completed gets the rest, which is none as long as nothing did.
     """
     total = step.total
     if total <= 0 or width <= 0:
-        return [0, 0, 0, max(0, width)]
+        return [*[0] * (len(parts) - 1), max(0, width)]
     cells = [min(width, max(1, part * width // total)) if part else 0 for part in parts]
     if parts[-1]:  # completed is rounded down, so pending is rounded up
         done = step.completed * width // total
