@@ -118,10 +118,10 @@ def decode_index(fields: Mapping[bytes, bytes]) -> Index:
     """Return an index; that of a batch without one counts nothing and proves nothing."""
     counts: dict[str, list[int]] = {}
     for name, value in fields.items():
-        kind, step = name[:2].decode(errors="replace"), name[2:]
-        if kind in (COMPLETED_FIELD, FAILED_FIELD):
-            pair = counts.setdefault(json.loads(b'"' + step + b'"'), [0, 0])
-            pair[kind == FAILED_FIELD] = int(value)
+        kind = name[:2]
+        if kind in (b"c:", b"f:"):
+            pair = counts.setdefault(_step_of(name[2:]), [0, 0])
+            pair[kind == b"f:"] = int(value)
     return Index(
         int(fields.get(b"e", 0)),
         int(fields.get(b"n", 0)),
@@ -133,6 +133,13 @@ def decode_index(fields: Mapping[bytes, bytes]) -> Index:
         fields.get(b"ok") == b"1",
         int(fields[b"x"]) if b"x" in fields else None,
     )
+
+
+@lru_cache(maxsize=4096)
+def _step_of(quoted_name: bytes) -> str:
+    """Return the step that a field of the index counts."""
+    step: str = json.loads(b'"' + quoted_name + b'"')
+    return step
 
 
 Delta: TypeAlias = tuple[tuple[str, int], ...]

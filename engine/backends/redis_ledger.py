@@ -17,9 +17,10 @@ import msgspec
 import redis.exceptions as failures
 from redis.asyncio import Redis
 
+from engine.backends.redis_link import Command, Link, mapping
 from engine.backends.redis_owed import Owed
 from engine.models import BatchFact, EssaysFact, Fact, PhaseFact, RegistrationFact, StepFact
-from engine.redis_access import Client, explained
+from engine.redis_access import ANSWER_SECONDS, Client, explained
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class RedisLedger:
         self, client: Client, url: str, index_key: Callable[[str], str], ttl_seconds: int
     ) -> None:
         self._client = client
+        self._link = Link(client, url, ANSWER_SECONDS)
         self._url = url
         self._index_key = index_key
         self._ttl_seconds = ttl_seconds
@@ -115,21 +117,17 @@ class RedisLedger:
         """
         if not batch_ids:
             return {}
-        with explained(self._url):
-            pipeline = self._client.pipeline(transaction=False)
-            for batch_id in batch_ids:
-                pipeline.hgetall(self._index_key(batch_id))
-            replies: list[Any] = await pipeline.execute()
-            marks: dict[str, int] = {}
-            pipeline = self._client.pipeline(transaction=False)
-            for batch_id, fields in zip(batch_ids, replies, strict=True):
-                mark, passed, is_whole = _follow_links(fields)
-                marks[batch_id] = mark if is_whole else 0
-                if shorten and passed:
-                    pipeline.hset(self._index_key(batch_id), MARK_FIELD, str(mark))
-                    pipeline.hdel(self._index_key(batch_id), *passed)
-            await pipeline.execute()
-            return marks
+        keys = list(map(self._index_key, batch_ids))
+        replies = await self._link.send([("HGETALL", key) for key in keys])
+        marks: dict[str, int] = {}
+        shorter: list[Command] = []
+        for batch_id, key, reply in zip(batch_ids, keys, replies, strict=True):
+            mark, passed, is_whole = _follow_links(mapping(reply))
+            marks[batch_id] = mark if is_whole else 0
+            if shorten and passed:
+                shorter += [("HSET", key, MARK_FIELD, str(mark)), ("HDEL", key, *passed)]
+        await self._link.send(shorter)
+        return marks
 
     async def chain(self, versions: Mapping[str, tuple[int, int]]) -> None:
         """Note that what the archive has just recorded is in Redis as well.

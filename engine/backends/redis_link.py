@@ -150,5 +150,12 @@ async def _through_cluster(client: RedisCluster, commands: Sequence[Command]) ->
     return replies
 
 
+def mapping(reply: Any) -> dict[bytes, bytes]:
+    """Return the fields of a hash as the server has sent them; none where it sent an error."""
+    if isinstance(reply, Exception):
+        return {}
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
 def _is_about_type(error: Exception) -> bool:
     return "WRONGTYPE" in str(error)

@@ -17,6 +17,7 @@ from engine.backends.redis_chunk import ESSAYS_PER_READ
 from engine.backends.redis_counts import Counts, count_rows
 from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_keys import BATCHES
+from engine.backends.redis_link import mapping
 from engine.backends.redis_rows import EssayRow, upload_of
 from engine.backends.redis_store import Store
 from engine.models import BatchRecord
@@ -106,25 +107,40 @@ class _Stored(NamedTuple):
     raw: bytes | None
     phases: dict[bytes, bytes]
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether index and summary are of different writes."""
+        proof = self.counters.summary
+        return proof is not None and self.summary not in (None, proof)
+
 
 async def _read_stored(store: Store, batch_ids: Sequence[str]) -> list[_Stored]:
+    """Read what is stored, once more where one of us may have written in the midst of it."""
+    found = await _read_once(store, batch_ids)
+    torn = [number for number, one in enumerate(found) if one.is_torn]
+    again = await _read_once(store, [batch_ids[number] for number in torn])
+    for number, one in zip(torn, again, strict=True):
+        found[number] = one
+    return found
+
+
+async def _read_once(store: Store, batch_ids: Sequence[str]) -> list[_Stored]:
     """Read index, then summary: if they agree, nobody else wrote between the two moments."""
     names = [store.keys.of(batch_id) for batch_id in batch_ids]
-    commands: list[tuple[Any, ...]] = [("HGETALL", keys.index) for keys in names]
+    commands: list[tuple[Any, ...]] = []
     for keys in names:
-        commands += [("GET", keys.summary), ("GET", keys.batch), ("HGETALL", keys.phases)]
-        commands.append(("HLEN", keys.essays))
-    if not store.clustered:
+        commands += [("HGETALL", keys.index), ("GET", keys.summary)]
+        commands += [("HGETALL", keys.phases), ("HLEN", keys.essays)]
+    if names and not store.clustered:
         commands.append(("TIME",))
     replies = await store.send(commands, tolerate=True)
     now = int(time.time() * 1000)
-    if not store.clustered:
+    if names and not store.clustered:
         now = int(replies[-1][0]) * 1000 + int(replies[-1][1]) // 1000
     found = []
-    for number in range(len(names)):
-        index = decode_index(_mapping(replies[number]))
-        place = len(names) + number * 4
-        summary, raw, phases, entries = replies[place : place + 4]
+    for number, raw in enumerate(await _read_texts(store, [keys.batch for keys in names])):
+        fields, summary, phases, entries = replies[number * 4 : number * 4 + 4]
+        index = decode_index(mapping(fields))
         summary = summary if isinstance(summary, bytes) else None
         doubt = index.doubt(summary, now)
         if isinstance(raw, Exception):
@@ -132,8 +148,24 @@ async def _read_stored(store: Store, batch_ids: Sequence[str]) -> list[_Stored]:
         # More than was counted a moment ago have been added since.
         is_whole = index.summary is None or (raw is not None and entries >= index.entries)
         lost = "" if is_whole else "some of its keys are gone"
-        found.append(_Stored(index, summary, doubt, lost, raw, _mapping(phases)))
+        found.append(_Stored(index, summary, doubt, lost, raw, mapping(phases)))
     return found
+
+
+async def _read_texts(store: Store, keys: Sequence[str]) -> list[Any]:
+    """Return texts, `None` for those that are not there; an error where there is no text."""
+    if store.clustered:
+        return await store.send([("GET", key) for key in keys], tolerate=True)
+    if not keys:
+        return []
+    texts: list[Any]
+    [texts] = await store.send([("MGET", *keys)])
+    missing = [number for number, text in enumerate(texts) if text is None]
+    # It tells nothing of keys of another type.
+    again = await store.send([("GET", keys[number]) for number in missing], tolerate=True)
+    for number, text in zip(missing, again, strict=True):
+        texts[number] = text
+    return texts
 
 
 async def _without_others(
@@ -148,12 +180,6 @@ async def _without_others(
         if not {name.decode() for name in names}.issuperset(foreign[batch_id])
     }
     return set(batch_ids) - mixed
-
-
-def _mapping(reply: Any) -> dict[bytes, bytes]:
-    if isinstance(reply, Exception):
-        return {}
-    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 async def essay_ids_of(store: Store, batch_id: str) -> set[str]:

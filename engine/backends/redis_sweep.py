@@ -19,6 +19,7 @@ from engine.backends.redis_decode import Unreadable
 from engine.backends.redis_homeless import tie
 from engine.backends.redis_keys import ANY_ESSAY, BATCHES
 from engine.backends.redis_letters import unreadable, write_letters
+from engine.backends.redis_link import mapping
 from engine.backends.redis_reads import page_of_batches, read_rows, without_keys
 from engine.backends.redis_rows import BatchWrite, CachedBatch, EssayRow, settle, writes_of
 from engine.backends.redis_store import Store
@@ -144,7 +145,7 @@ class Sweeper:
         now = await self._store.now_ms()
         chains = {}
         for batch_id, fields in zip(batches, stored, strict=True):
-            index = decode_index(_mapping(fields))
+            index = decode_index(mapping(fields))
             chains[batch_id] = _Chain(index.chain, index.chain == index.born, index.until <= now)
         return chains
 
@@ -236,7 +237,7 @@ async def adopt(store: Store, batch_id: str) -> None:
     """Set counters that the server has lost to what our copies say."""
     keys = store.keys.of(batch_id)
     [reply] = await store.send([("HGETALL", keys.essays)])
-    copies = _mapping(reply)
+    copies = mapping(reply)
     fields: dict[str, int] = defaultdict(int)
     for name, raw in copies.items():
         row = EssayRow(batch_id, name.decode(), raw, raw)
@@ -247,7 +248,3 @@ async def adopt(store: Store, batch_id: str) -> None:
     for field, number in {"e": len(copies), **fields}.items():
         arguments += (field, number)
     await store.adopt([keys.summary, keys.index, keys.batch, keys.essays], arguments)
-
-
-def _mapping(reply: Any) -> dict[bytes, bytes]:
-    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
