@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import BCSError
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 
 async def run_together(*works: Coroutine[Any, Any, None]) -> None:
@@ -32,3 +35,16 @@ async def run_together(*works: Coroutine[Any, Any, None]) -> None:
     ]
     if failed:
         raise min(failed, key=lambda error: isinstance(error, BCSError))
+
+
+async def side_by_side(
+    first: Coroutine[Any, Any, _A], second: Coroutine[Any, Any, _B]
+) -> tuple[_A, _B]:
+    """Run two works side by side and return what they return; if one fails, end the other."""
+    task = asyncio.create_task(first)
+    try:
+        other = await second
+        return await task, other
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

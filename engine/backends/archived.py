@@ -40,6 +40,7 @@ from engine.repository import (
     Recorded,
 )
 from engine.retelling import retell
+from engine.together import side_by_side
 
 _log = logging.getLogger(__name__)
 
@@ -226,21 +227,34 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         self, batch_ids: Sequence[str] | None = None, *, after: str = "", limit: int = 1000
     ) -> list[BatchRecord]:
         """Return batches in the order of their ids."""
-        marks = await self._marks(batch_ids or ())
+        if batch_ids is None:
+            live, archived = await side_by_side(
+                self._live_part.ask(lambda: self._live.summaries(after=after, limit=limit)),
+                self._archive_part.ask(lambda: self._archive.summaries(after=after, limit=limit)),
+            )
+            return await self._joined(live, archived, limit)
+        marks = await self._marks(batch_ids)
         live = await self._live_part.ask(
             lambda: self._live.summaries(batch_ids, after=after, limit=limit)
         )
         records = {record.batch_id: record for record in live or ()}
         whole = await self._whole(records.values(), marks) if marks else set()
-        if batch_ids is not None and whole >= {name for name in batch_ids if name > after}:
+        if whole >= {name for name in batch_ids if name > after}:
             chosen = [records[name] for name in sorted(whole)][:limit]
             await self._add_outcomes_of_others(chosen)
             return chosen
         archived = await self._archive_part.ask(
             lambda: self._archive.summaries(batch_ids, after=after, limit=limit)
         )
+        return await self._joined(live, archived, limit)
+
+    async def _joined(
+        self, live: list[BatchRecord] | None, archived: list[BatchRecord] | None, limit: int
+    ) -> list[BatchRecord]:
+        """Return what both parts have said of batches; `None` is what one that is away said."""
         if archived is None:
             return self._provisional(live)
+        records = {record.batch_id: record for record in live or ()}
         there = {record.batch_id: record for record in archived}
         page = sorted({*records, *there})[:limit]
         for name in records.keys() & there.keys():
