@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from engine.clock import Clock
 from engine.errors import BCSError, NotPermitted, RepositoryError, RepositoryUnavailable
 from engine.models import BatchRecord
+from engine.pacing import Pace
 from engine.repository import BatchStateRepository
 from engine.together import run_together
 from engine.view import Mode
@@ -23,11 +24,14 @@ STALE_SECONDS: Final = 10.0
 LAGGING_BATCHES: Final = 1000
 """With more batches than this still to be read anew, what is shown lags."""
 
-_PAGE: Final = 1000
-_SHORT_PAGE: Final = 250
-"""Batches read in one go once there is a picture: what changes next does not wait for long."""
+_FIRST_PAGE: Final = 1000
+"""Batches read in one go as long as there is no whole picture yet."""
+
+_PORTION: Final = 250
+"""Batches read in one go at most once there is one."""
 
 _SHARE: Final = 0.2
+_SEEN_PAUSE_SECONDS: Final = 0.1
 _LETTER_SECONDS: Final = 2.0
 _FIRST_DELAY_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 5.0
@@ -72,8 +76,7 @@ class Observer:
         self._wanted = wanted
         self._named: dict[str, None] = {}
         self._look_at_all = True
-        self._work, self._named_any = asyncio.Event(), asyncio.Event()
-        self._reading = asyncio.Lock()  # what was read first is taken over first
+        self._news = asyncio.Event()
         self._is_listening = False
         self._count_due = True
         self._known: dict[str, BatchRecord] = {}
@@ -96,12 +99,12 @@ class Observer:
     @property
     def mode(self) -> Mode:
         """What to call the picture that the read model gives."""
-        if self._verified is None:
-            return Mode.RECONNECTING if self.trouble else Mode.STARTING
         if self.is_stale:
             return Mode.STALE
         if self.trouble:
             return Mode.RECONNECTING
+        if not self._has_looked:
+            return Mode.STARTING  # what is not there yet may be there nevertheless
         if self._repository.is_provisional:
             return Mode.PROVISIONAL
         return Mode.LAGGING if self.pending > LAGGING_BATCHES else Mode.LIVE
@@ -135,15 +138,11 @@ class Observer:
 
         Nothing is read before the first word of the notices: from then on none is missed.
         """
-        self._work.clear()
         self._after, self._found = "", None
         self._is_listening = False
-        await run_together(
-            self._listen(), self._read_seen(), self._read_on(), self._ask_for_letters()
-        )
+        await run_together(self._listen(), self._read(), self._ask_for_letters())
 
     async def _listen(self) -> None:
-        first = True
         async with aclosing(self._repository.changes()) as changes:
             async for names in changes:
                 if names is None:
@@ -151,70 +150,75 @@ class Observer:
                 else:
                     self._named.update(dict.fromkeys(names))
                 self._note_contact()
-                if first or names is None or names:
-                    self._work.set()
-                    self._named_any.set()
-                first = False
+                if not self._is_listening or names is None or names:
+                    self._news.set()
                 self._is_listening = True
         raise RepositoryUnavailable(f"{self._repository.name} sends no more notices of changes")
 
-    async def _read_seen(self) -> None:
-        """Read what was named and is looked at: it waits for nothing else."""
-        while True:
-            await self._named_any.wait()
-            self._named_any.clear()
-            started = self._clock.monotonic()
-            async with self._reading:
-                names = [name for name in self._wanted() if name in self._named]
-                if names:
-                    await self._read_named(names[:_SHORT_PAGE])
-            await self._leave_to_others(started)
+    async def _read(self) -> None:
+        """Read one thing after the other, so that what was read first is taken over first.
 
-    async def _read_on(self) -> None:
-        """Read what was named, and in between, page by page, look at all batches."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            started = self._clock.monotonic()
-            async with self._reading:
-                if self._named:
-                    await self._read_named(list(islice(self._named, _SHORT_PAGE)))
-                if self._look_at_all and self._found is None:
-                    self._look_at_all, self._found = False, set()
-                if self._found is not None:
-                    await self._look_further(self._found)
-                elif self._count_due:
-                    await self._count_letters()
-            if self._named or self._look_at_all or self._found is not None or self._count_due:
-                self._work.set()
-            await self._leave_to_others(started)
-
-    async def _leave_to_others(self, started: float) -> None:
-        """Pause for longer than was spent: however much changes, others need the backend too.
-
-        First of all there is nothing to be seen, so there is no pause.
+        What is looked at waits for one portion of the rest at most, and for the end of a pause.
         """
-        spent = self._clock.monotonic() - started
-        pause = spent * (1 / _SHARE - 1) if self._has_looked else 0
-        await asyncio.sleep(min(pause, _LONGEST_DELAY_SECONDS))
+        now = asyncio.get_running_loop().time
+        seen = Pace(now, _SHARE, _PORTION, _SEEN_PAUSE_SECONDS)
+        rest = Pace(now, _SHARE, _PORTION, _LONGEST_DELAY_SECONDS)
+        while True:
+            self._news.clear()
+            names = self._named_and_wanted() if self._is_listening else []
+            has_rest = self._is_listening and self._has_rest()
+            if names and now() >= seen.due:
+                with seen.reading():
+                    await self._read_named(names)
+            elif has_rest and not self._has_looked:
+                await self._read_rest(_FIRST_PAGE)
+            elif has_rest and now() >= rest.due:
+                with rest.reading():
+                    await self._read_rest(rest.portion)
+            else:
+                due = [*([seen.due] if names else []), *([rest.due] if has_rest else [])]
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(due) - now() if due else None):
+                        await self._news.wait()
+
+    def _named_and_wanted(self) -> list[str]:
+        wanted = dict.fromkeys(self._wanted())
+        return [name for name in wanted if name in self._named][:_PORTION]
+
+    def _has_rest(self) -> bool:
+        return bool(self._named) or self._look_at_all or self._found is not None or self._count_due
+
+    async def _read_rest(self, portion: int) -> None:
+        """Read some of what was named, and go on with the look at all batches.
+
+        As long as that is the first one it finds what was named as well.
+        """
+        if self._named and self._has_looked:
+            await self._read_named(list(islice(self._named, portion)))
+        if self._look_at_all and self._found is None:
+            self._look_at_all, self._found = False, set()
+        if self._found is not None:
+            await self._look_further(self._found, portion)
+        elif self._count_due:
+            await self._count_letters()
 
     async def _read_named(self, names: Sequence[str]) -> None:
-        records = await self._repository.summaries(names, limit=len(names))
-        for name in names:
+        for name in names:  # before they are read: what is named meanwhile is read again
             self._named.pop(name, None)
-        self._take(records)
+        self._take(await self._repository.summaries(names, limit=len(names)))
 
-    async def _look_further(self, found: set[str]) -> None:
+    async def _look_further(self, found: set[str], limit: int) -> None:
         """Read the next page of all batches; behind the last one, let go what is missing."""
-        limit = _SHORT_PAGE if self._has_looked else _PAGE
-        after = self._after
-        page = await self._repository.summaries(after=after, limit=limit)
+        page = await self._repository.summaries(after=self._after, limit=limit)
         if page:
             self._after = page[-1].batch_id
             found.update(record.batch_id for record in page)
             self._take(page)
             return
-        self._after, self._found, self._has_looked = "", None, True
+        self._after, self._found = "", None
+        if not self._has_looked:
+            self._has_looked = True
+            self._changed(())
         gone = self._known.keys() - found
         if confirmed := gone & self._missing:
             for name in confirmed:
@@ -230,8 +234,7 @@ class Observer:
         while True:
             await asyncio.sleep(_LETTER_SECONDS)
             self._count_due = True
-            if self._is_listening:
-                self._work.set()
+            self._news.set()
 
     async def _count_letters(self) -> None:
         self._count_due = False

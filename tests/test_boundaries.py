@@ -76,7 +76,14 @@ def test_the_screen_knows_only_the_engines_public_names(module: str) -> None:
 
 # Layers of the engine from the bottom up: a module imports only from layers below its own.
 LAYERS = (
-    {"engine.errors", "engine.clock", "engine.bounds", "engine.auditing", "engine.overlay"},
+    {
+        "engine.errors",
+        "engine.clock",
+        "engine.bounds",
+        "engine.auditing",
+        "engine.overlay",
+        "engine.pacing",
+    },
     {"engine.places", "engine.servers", "engine.transport", "engine.hints", "engine.together"},
     {"engine.redis_access"},
     {"engine.settings", "engine.models", "engine.feeds.port", "engine.redis_subscription"},
@@ -127,7 +134,12 @@ def test_a_backend_knows_its_port_and_no_sibling(module: str) -> None:
     family: tuple[str, ...] = (module.split("_")[0],)
     if family == ("engine.backends.archived",):  # the one that is made of others
         parts = ("redis", "postgres", "mock")
-        family = (*family, "engine.retelling", *(f"engine.backends.{part}" for part in parts))
+        family = (
+            *family,
+            "engine.retelling",
+            "engine.together",
+            *(f"engine.backends.{part}" for part in parts),
+        )
     allowed = {
         f"engine.{name}"
         for name in (

@@ -22,6 +22,7 @@ from engine.engine import Engine
 from engine.errors import CorruptDocument, NotPermitted, RepositoryUnavailable, SettingsError
 from engine.models import COMPLETED, BatchRecord, StepFact
 from engine.observing import Observer
+from engine.pacing import Pace
 from engine.projection import Projection
 from engine.repository import BatchStateRepository, DeadLetter
 from engine.view import Grid, Mode
@@ -113,6 +114,100 @@ async def test_only_what_a_notice_names_is_read_again() -> None:
         await until(lambda: len(repository.asked) == 2)
         assert seen.loads == loads, "what has not changed is not loaded"
         assert observer.pending == 0
+
+
+class Slow(Watched):
+    """Every read takes a while; the test says what happens during one."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.names = [f"b{number:04d}" for number in range(batches)]
+        self.during: dict[str, Any] = {}
+
+    async def summaries(self, batch_ids: Any = None, **named: Any) -> list[BatchRecord]:
+        records = await super().summaries(batch_ids, **named)
+        await asyncio.sleep(0.002)
+        for name in batch_ids or ():
+            if name in self.during:
+                await self.during.pop(name)()
+        return records
+
+
+async def test_what_is_looked_at_is_read_first_and_waits_for_one_portion_at_most() -> None:
+    repository = Slow(2000)
+    await repository.record([result(name) for name in repository.names])
+    seen, wanted = Seen(), ["b1999", "b1998", "b1999"]
+    observer = Observer(repository, seen, SystemClock(), lambda names: None, lambda: wanted)
+
+    async def change_what_is_looked_at() -> None:
+        await repository.record([result("b0003", "e2")])
+        wanted[:] = ["b0003"]
+        repository.queue.put_nowait(["b0003"])
+
+    task = asyncio.create_task(observer.run())
+    await until(lambda: observer.mode is Mode.LIVE)
+    repository.asked.clear()
+    repository.during = {"b0900": change_what_is_looked_at}
+    repository.queue.put_nowait(repository.names)
+    await until(lambda: ["b0003"] in repository.asked)
+    assert repository.asked[0] == ["b1999", "b1998"]
+    portion = next(names for names in repository.asked[1:] if "b0900" in names)
+    assert len(portion) < len(repository.names) / 4
+    assert repository.asked[repository.asked.index(portion) + 1] == ["b0003"]
+    await until(lambda: seen.records["b0003"].seen == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_before_everything_was_looked_at_nothing_is_called_live() -> None:
+    repository = Slow(2500)
+    await repository.record([result(name) for name in repository.names])
+    seen = Seen()
+    told: list[tuple[int, Mode]] = []
+    observer = Observer(
+        repository, seen, SystemClock(), lambda _: told.append((len(seen.records), observer.mode))
+    )
+    task = asyncio.create_task(observer.run())
+    await until(lambda: observer.mode is Mode.LIVE)
+    assert told[:4] == [
+        (1000, Mode.STARTING),
+        (2000, Mode.STARTING),
+        (2500, Mode.STARTING),
+        (2500, Mode.LIVE),
+    ]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_changes_again_while_it_is_read_is_read_again() -> None:
+    repository = Slow(1)
+    await repository.record([result("b0000")])
+
+    async def change_again() -> None:
+        await repository.record([result("b0000", "e2")])
+        repository.queue.put_nowait(["b0000"])
+        await until(lambda: repository.queue.empty())
+
+    async with observed(repository) as (observer, seen):
+        await until(lambda: observer.mode is Mode.LIVE)
+        repository.during = {"b0000": change_again}
+        repository.queue.put_nowait(["b0000"])
+        await until(lambda: seen.records["b0000"].seen == 2)
+
+
+def test_a_slow_server_is_asked_for_less_and_not_all_the_time() -> None:
+    moment = 100.0
+    pace = Pace(lambda: moment, share=0.2, most=250, longest_pause=0.1)
+    pauses, portions = [], []
+    for seconds in (0.01, 0.06, 0.6, 0.06, 0.001):
+        with pace.reading():
+            moment += seconds
+        pauses.append(round(pace.due - moment, 6))
+        portions.append(pace.portion)
+    assert pauses == [0.04, 0.1, 0.6, 0.1, 0.004], "four times as long, up to a limit"
+    assert portions == [250, 125, 20, 20, 40]
 
 
 async def test_where_anything_may_have_changed_all_is_looked_at() -> None:

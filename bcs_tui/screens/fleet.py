@@ -58,6 +58,7 @@ class FleetScreen(FilteredPage):
         self.rows = FleetRows(context.glyphs)
         self._states: dict[str, str] = {}
         self._tally: Counter[str] = Counter()
+        self._was_starting = True
         self.columns = Block(id="columns")
         self.table = LineView(self.rows, id="main")
         self.empty = Block(id="empty")
@@ -80,7 +81,9 @@ class FleetScreen(FilteredPage):
         changed = [name for name in changed if name in view.batches]
         self._count(view.batches, changed)
         self.rows.take(view.batches, changed, view.now)
-        if not self.rows.is_settled and (not len(self.rows) or self.may_settle()):
+        is_starting = view.health.mode is Mode.STARTING
+        is_complete, self._was_starting = self._was_starting and not is_starting, is_starting
+        if not self.rows.is_settled and (is_complete or not len(self.rows) or self.may_settle()):
             self._settle()
         self.table.update_rows()
         self.columns.show(lambda width: [self.rows.heading(width - 1)])
@@ -157,11 +160,29 @@ class FleetScreen(FilteredPage):
         state = view.health
         feed, backend = clean(state.feed, 60), clean(state.backend, 40)
         if state.trouble:
-            word = "Trying again" if state.mode is Mode.RETRYING else "Stopped"
+            word = "Stopped" if state.mode is Mode.FAILED else "Trying again"
             return [
                 [(f"   {word}", "failed")],
                 [("   The line at the top says why and what to do.", "")],
-                [(f"   {count(state.read)} events were read; q quits.", "muted")],
+                [
+                    (
+                        "   q quits."
+                        if state.read_only
+                        else f"   {count(state.read)} events were read; q quits.",
+                        "muted",
+                    )
+                ],
+            ]
+        if state.read_only and state.mode is Mode.STARTING:
+            return [
+                [("   Looking for batches", "strong")],
+                [("   in ", "muted"), (backend, ""), ("; nothing is known yet.", "muted")],
+            ]
+        if state.read_only:
+            return [
+                [("   No batch yet", "strong")],
+                [("   There is none in ", "muted"), (backend, "")],
+                [("   One appears as soon as something of it was recorded.", "muted")],
             ]
         return [
             [("   No batch yet", "strong")],
