@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Final
@@ -29,6 +30,9 @@ async def run_on_screen(engine: Engine, title: str) -> int:
     """Show an engine until the user leaves; return the exit code."""
     os.environ.setdefault("TEXTUAL_FPS", REPAINTS_PER_SECOND)
     log_to_file(log_path())
+    gc.disable()
     from bcs_tui.app import run_dashboard
 
+    gc.freeze()  # what is imported stays: looking for garbage in it finds nothing
+    gc.enable()
     return await run_dashboard(engine, title)
