@@ -282,6 +282,7 @@ class Engine:
             trouble=observer.trouble or health.trouble,
             time=self.clock.now(),
             verified_at=observer.verified_at,
+            silences=self.repository.silences,
             pending=observer.pending,
             gaps=observer.gaps,
             disputes=self._projection.disputes,

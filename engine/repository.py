@@ -191,6 +191,11 @@ class BatchStateRepository(ABC):
         return None
 
     @property
+    def silences(self) -> Mapping[str, float]:
+        """Where there are several parts: for how many seconds each has not answered."""
+        return {}
+
+    @property
     def notices(self) -> list[str]:
         """What an operator should know of the backend now, e.g. that a part of it is away."""
         return []

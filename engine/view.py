@@ -64,6 +64,7 @@ class Health(msgspec.Struct, frozen=True):
 
     Of an observer there is, instead of an account: the `time` of day (ages are counted to
     `verified_at`, the last moment at which the backend answered, while it does not), the
+    seconds for which each part of the backend has not answered, where it has several (`silences`),
     batches that changed and are still to be read (`pending`), those whose counts a stored one
     contradicts (`disputes`), the newest event time that is not ahead of the clock (`newest_at`),
     and as `dead_letters` all that the backend keeps, or in `letters_unknown` why they are not
@@ -89,6 +90,7 @@ class Health(msgspec.Struct, frozen=True):
     ignored_types: Mapping[str, int] = {}
     time: datetime | None = None
     verified_at: datetime | None = None
+    silences: Mapping[str, float] = {}
     pending: int = 0
     gaps: int = 0
     disputes: int = 0

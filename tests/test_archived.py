@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties.test_repository_model import START, facts, model, state_of
+from stills import until
 
 import engine.backends.archived_mending as mending
+import engine.backends.archived_watch as watching
 from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.redis_ledger import RedisLedger
@@ -31,7 +33,7 @@ from engine.servers import PrivateRedis
 class Part(MockBatchStateRepository):
     """A repository that can be away, and can lose its answer after it has recorded."""
 
-    away = False
+    away = hangs = False
     loses_answer = False
     damaged = ""
     """A batch of which a key is damaged."""
@@ -49,8 +51,13 @@ class Part(MockBatchStateRepository):
         if self.away:
             raise RepositoryUnavailable(f"{self.name} is gone")
 
-    async def summaries(self, *arguments: Any, **named: Any) -> Any:
+    async def answer(self) -> None:
         self.check()
+        if self.hangs:
+            await asyncio.Event().wait()
+
+    async def summaries(self, *arguments: Any, **named: Any) -> Any:
+        await self.answer()
         return await super().summaries(*arguments, **named)
 
     async def record_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -117,7 +124,7 @@ class Permanent(Part, Archive):
     async def changed_since(
         self, version: int, *, within_seconds: float, limit: int = 500
     ) -> list[tuple[str, int]]:
-        self.check()
+        await self.answer()
         changed = [(number, name) for name, number in self.versions.items() if number > version]
         last = max(number for number, _ in sorted(changed)[:limit]) if changed else 0
         return [(name, number) for number, name in sorted(changed) if number <= last]
@@ -209,6 +216,36 @@ async def test_without_the_archive_it_goes_on_provisionally(pair: Pair) -> None:
     assert any("archive is gone" in notice for notice in pair.both.notices)
     with pytest.raises(RepositoryUnavailable):
         await pair.both._mender.mend()
+
+
+async def test_who_watches_is_told_of_an_archive_that_hangs_and_does_not_wait_for_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "ASK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("engine.repository.HEARTBEAT_SECONDS", 0.01)
+    await pair.both.record([result("e1")])
+    follower = asyncio.create_task(listen(pair.both))
+    await until(lambda: pair.both._archive_part.is_followed)
+    assert pair.both.silences == {"Redis": 0, "PostgreSQL": 0}
+    pair.archive.hangs = True
+    await until(lambda: pair.both.is_provisional)
+    assert "PostgreSQL has not answered for 0.05 s" in str(pair.both.notices)
+    pair.clock.advance(60)
+    [record] = await asyncio.wait_for(pair.both.summaries(), 5)
+    assert (record.seen, "archive is away" in record.doubt) == (1, True)
+    await until(lambda: pair.both.silences == {"Redis": 0, "PostgreSQL": 60})
+    pair.archive.hangs = False
+    await until(lambda: not pair.both.is_provisional)
+    assert pair.both.silences["PostgreSQL"] == 0
+    follower.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await follower
+
+
+async def listen(repository: RedisCachedBatchStateRepository) -> None:
+    async for _ in repository.changes():
+        pass
 
 
 async def test_when_the_archive_is_back_it_gets_everything(pair: Pair) -> None:

@@ -74,10 +74,24 @@ def _watched(view: View, behind: bool, room: int) -> Sequence[Line]:
         parts.append([("newest event ", "muted"), (f"{duration(age)} old", "")])
     if state.pending:
         parts.append([("to read ", "muted"), (compact(state.pending), "")])
-    if state.verified_at and state.time:
-        age = max(0.0, (state.time - state.verified_at).total_seconds())
-        parts.append([("verified ", "muted"), (f"{duration(age)} ago", "")])
+    if verified := _verified(state):
+        parts.append(verified)
     return parts
+
+
+_LONG_SILENCE_SECONDS = 5.0
+
+
+def _verified(state: Health) -> Line:
+    """Return how long ago everything shown was verified: what the part last heard of says."""
+    if state.verified_at is None or state.time is None:
+        return []
+    age = max(0.0, (state.time - state.verified_at).total_seconds())
+    part, silence = max(state.silences.items(), key=lambda one: one[1], default=("", 0.0))
+    if silence > max(age, _LONG_SILENCE_SECONDS):
+        return [(f"{clean(part, 24)} ", ""), ("verified ", "muted"),
+                (f"{duration(silence)} ago", "warn")]  # fmt: skip
+    return [("verified ", "muted"), (f"{duration(max(age, silence))} ago", "")]
 
 
 def _disputes(state: Health) -> list[Line]:

@@ -444,6 +444,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         return bool(self._archive_part.trouble or self._mender.backlog or owed or owed.lost)
 
     @property
+    def silences(self) -> Mapping[str, float]:
+        """For how many seconds each part has not answered."""
+        return {part.name: part.silence for part in (self._live_part, self._archive_part)}
+
+    @property
     def notices(self) -> list[str]:
         """Which part is away, and how much waits for the archive."""
         notices = list(self._live.notices)

@@ -42,8 +42,11 @@ class Part:
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
         self.trouble = ""
+        self.is_followed = False
+        """Whether somebody asks again and again whether it is there; others need not then."""
         self._clock = clock
         self._lost_at = 0.0
+        self._heard_at = clock.monotonic()
 
     def lost(self, error: Exception) -> None:
         """Note that it did not answer; nothing is written to it until it was found again."""
@@ -57,6 +60,12 @@ class Part:
         if self.trouble:
             _log.warning("%s is back", self.name)
         self.trouble = ""
+        self._heard_at = self._clock.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds it has not answered."""
+        return self._clock.monotonic() - self._heard_at
 
     async def reach(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the part, and note whether it is there.
@@ -81,7 +90,8 @@ class Part:
         Raises:
             NotPermitted: It is there, but the account may not.
         """
-        if self.trouble and self._clock.monotonic() - self._lost_at < MEND_SECONDS:
+        waited = self._clock.monotonic() - self._lost_at
+        if self.trouble and (self.is_followed or waited < MEND_SECONDS):
             return None
         try:
             return await self.reach(ask)

@@ -12,8 +12,12 @@ from engine.backends.archived_mending import Part
 from engine.errors import RepositoryUnavailable
 from engine.repository import Archive, Cache
 
-ASK_SECONDS: Final = 2.0
+ASK_SECONDS: Final = 1.0
 """How often the archive is asked what has changed, and a part that is away whether it is back."""
+
+ANSWER_SECONDS: Final = 2.5
+"""An archive that has not said for so long what has changed is away: who watches is to be told
+within five seconds of the moment from which on it hangs."""
 
 SILENCE_SECONDS: Final = 8.0
 """With no word of either part for so long, both are away."""
@@ -54,15 +58,20 @@ class Watch:
             asyncio.create_task(self._follow_archive(notices)),
             asyncio.create_task(self._follow_backlog()),
         ]
+        parts = (self._archive_part, self._live_part)
         try:
+            for part in parts:
+                part.is_followed = True
             while True:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     notice = await notices.get()
                 yield notice
         except TimeoutError:
-            trouble = [part.trouble for part in (self._archive_part, self._live_part)]
+            trouble = [part.trouble for part in parts]
             raise RepositoryUnavailable("; ".join(filter(None, trouble))) from None
         finally:
+            for part in parts:
+                part.is_followed = False
             for follower in followers:
                 follower.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
@@ -74,8 +83,8 @@ class Watch:
                 async with aclosing(self._live.changes()) as changes:
                     async for notice in changes:
                         if self._live_part.trouble:
-                            self._live_part.found()
                             notices.put_nowait(None)
+                        self._live_part.found()
                         notices.put_nowait(notice)
             except RepositoryUnavailable as error:
                 self._live_part.lost(error)
@@ -107,6 +116,12 @@ class Watch:
             await asyncio.sleep(ASK_SECONDS)
 
     async def _changed_since(self, version: int) -> list[tuple[str, int]]:
-        return await self._archive.changed_since(
-            version, within_seconds=self._ttl_seconds, limit=_PAGE
-        )
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._archive.changed_since(
+                    version, within_seconds=self._ttl_seconds, limit=_PAGE
+                )
+        except TimeoutError:
+            raise RepositoryUnavailable(
+                f"{self._archive_part.name} has not answered for {ANSWER_SECONDS:g} s"
+            ) from None
