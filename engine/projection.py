@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.models import (
     CONTENT,
@@ -39,6 +40,9 @@ FEWEST_RESULTS = 5
 OTHERS_PER_VIEW = 50
 """So many rows out of sight are brought up to date with each view."""
 
+AHEAD = timedelta(seconds=60)
+"""Event times that are later than now by more than this are marked; less is any clock's fault."""
+
 STALL_SECONDS = 300.0
 """A batch that should move is stalled after so long without an event."""
 
@@ -52,10 +56,12 @@ _REFRESH_SECONDS = 10.0
 class _Model:
     """One batch of the read model."""
 
-    __slots__ = ("is_noted", "recent", "record", "standing", "wake_at")
+    __slots__ = ("changed_at", "is_loaded", "is_noted", "recent", "record", "standing", "wake_at")
 
     def __init__(self, record: BatchRecord, recent: Iterable[datetime] = ()) -> None:
         self.record = record
+        self.is_loaded = False  # what it counts came before anybody looked
+        self.changed_at: datetime | None = None  # until the next rows: after a change
         self.recent = list(recent)  # a deque would take as much memory as all the rest
         self.standing: Standing | None = None  # until somebody asks; then until a milestone
         self.wake_at: datetime | None = None
@@ -94,7 +100,9 @@ class Projection:
         for record in records:
             known = self._models.get(record.batch_id)
             model = self._models[record.batch_id] = _Model(record.copy())
+            model.is_loaded = True
             if known:
+                model.wake_at = known.wake_at
                 model.recent.extend(known.recent)
                 model.recent.extend(_results_between(known.record, record))
             self._touch(record.batch_id)
@@ -117,6 +125,7 @@ class Projection:
                 model = models[batch_id] = _Model(BatchRecord(batch_id))
             if not model.is_noted:
                 model.is_noted = True
+                model.changed_at = None
                 self._touch(batch_id)
             record = model.record
             if change.new_essays:
@@ -260,21 +269,33 @@ class Projection:
         last = summary.last_event_at
         if last and last <= now and (self.newest_at is None or last > self.newest_at):
             self.newest_at = last
-        row = BatchRow(summary)
-        if summary.status != "processing" or summary.last_event_at is None:
+        if model.changed_at is None:
+            model.changed_at = now
+        is_ahead = last is not None and last - now > AHEAD
+        row = BatchRow(summary, is_ahead=is_ahead)
+        if last and is_ahead:
+            self._wake(model, last - AHEAD)
+        if summary.status != "processing" or last is None:
             return row
         moving = [step.step for step in summary.steps if step.running]
         patience = self._stall_seconds
         if moving and WHOLE_BATCH_PHASES.issuperset(moving):
             patience = max(patience, WHOLE_BATCH_STALL_SECONDS)
-        stalls_at = summary.last_event_at + timedelta(seconds=patience)
+        # A clock that is ahead says nothing of the silence since.
+        silent_since = last if last <= now else model.changed_at
+        stalls_at = silent_since + timedelta(seconds=patience)
         if now >= stalls_at:
-            return BatchRow(summary, 0.0, None, summary.last_event_at)
+            return replace(row, rate_per_minute=0.0, stalled_since=silent_since)
         rate = _per_second(model.recent, now)
         eta = _eta(row, model, rate, now) if rate else None
         soon = now + timedelta(seconds=_REFRESH_SECONDS)
         self._wake(model, min(stalls_at, soon) if eta else stalls_at)
-        return BatchRow(summary, rate * 60 if rate else None, eta)
+        return replace(
+            row,
+            rate_per_minute=rate * 60 if rate else None,
+            eta=eta,
+            is_measuring=rate is None and model.is_loaded and _results(record) >= FEWEST_RESULTS,
+        )
 
     def _wake(self, model: _Model, moment: datetime) -> None:
         """See to it that the row is looked at again at a moment at the latest."""

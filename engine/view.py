@@ -32,12 +32,17 @@ class BatchRow(msgspec.Struct, frozen=True):
 
     `rate_per_minute` counts step results; `None` means that too few are known. A batch is
     stalled when it should be moving and `stalled_since` (an event time) is not `None`.
+    `is_measuring`: too few results have come since somebody looks, though there are others.
+    `is_ahead`: its newest event is dated later than now. Then `stalled_since` is the time at
+    which it was last seen to change.
     """
 
     summary: BatchSummary
     rate_per_minute: float | None = None
     eta: Eta | None = None
     stalled_since: datetime | None = None
+    is_measuring: bool = False
+    is_ahead: bool = False
 
 
 class Mode(StrEnum):

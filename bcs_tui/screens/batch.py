@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import ClassVar
 
 from textual import on
@@ -19,7 +20,7 @@ from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.essay_cells import state_in
 from bcs_tui.widgets.essay_grid import EssayGrid
 from bcs_tui.widgets.essay_list import EssayRows
-from bcs_tui.widgets.focus import why
+from bcs_tui.widgets.focus import AHEAD, why
 from bcs_tui.widgets.ink import Line, Piece, clip, fitting, width_of, wrapped
 from bcs_tui.widgets.line_view import LineView
 from bcs_tui.widgets.states import INK_OF, mark, outlook, state_of
@@ -133,7 +134,10 @@ class BatchScreen(Page):
         )
         state = state_of(row)
         about: Line = [(" ", ""), mark(state, glyphs), (f" {why(row, now)}", INK_OF[state])]
-        said = _with_doubt(about, summary.doubt, self.size.width)
+        warnings = [f"audit (a): {clean(summary.doubt, 400)}"] if summary.doubt else []
+        if row.is_ahead:
+            warnings.append(f"last event {clock(summary.last_event_at, now)}: {AHEAD}")
+        said = _with_warnings(about, warnings, self.size.width)
         self.why.set_height(len(said))
         self.why.show(lambda width: [clip(line, width) for line in said])
 
@@ -199,6 +203,8 @@ class BatchScreen(Page):
             return parts, [(text, ink)]
         if summary.status != "processing":
             return parts, [(summary.status.replace("_", " "), INK_OF[state_of(row)])]
+        if row.is_measuring:
+            return parts, [("measuring its pace", "muted")]
         pace: Line = [(rate(row.rate_per_minute), ""), ("/min  ", "muted")]
         return parts, [*pace, ("ETA ", "muted"), (text, ink)]
 
@@ -253,15 +259,13 @@ class BatchScreen(Page):
         return self.essays.essay_id or self.batch_id
 
 
-def _with_doubt(about: Line, doubt: str, width: int) -> list[Line]:
-    """Return why a batch is in its state, and why its counts may be wrong, cutting neither."""
-    if not doubt:
-        return [about]
-    text = f"audit (a): {clean(doubt, 400)}"
-    together: Line = [*about, (f"  {text}", "warn")]
+def _with_warnings(about: Line, warnings: Sequence[str], width: int) -> list[Line]:
+    """Return why a batch is in its state, and what may be wrong with it, cutting nothing."""
+    together: Line = [*about, *((f"  {text}", "warn") for text in warnings)]
     if width_of(together) <= width:
         return [together]
-    return [about, *([("   ", ""), *line] for line in wrapped(text, "warn", max(10, width - 4)))]
+    broken = (wrapped(text, "warn", max(10, width - 4)) for text in warnings)
+    return [about, *([("   ", ""), *line] for line in chain.from_iterable(broken))]
 
 
 def _in_two(parts: Sequence[Line], width: int) -> list[Line]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from bcs_tui.format import Glyph, age, clean, compact, fit, percent, rate
+from bcs_tui.format import ELLIPSIS, Glyph, age, clean, compact, fit, percent, rate
 from bcs_tui.widgets.bars import progress
 from bcs_tui.widgets.filter import Filter, parse_filter
 from bcs_tui.widgets.fleet_columns import Columns, plan_columns
@@ -223,12 +223,15 @@ class FleetRows:
             line.append(("  " + fit(_current(row), columns.at), "muted"))
         if columns.rate:
             pace = row.rate_per_minute if summary.status == "processing" else None
-            line.append((fit(rate(pace), columns.rate, right=True), "" if pace else "quiet"))
+            word = ELLIPSIS if row.is_measuring else rate(pace)
+            line.append((fit(word, columns.rate, right=True), "" if pace else "quiet"))
         text, ink = outlook(row, self.now)
         line.append((fit(text, columns.eta, right=True), ink))
         if columns.age:
-            text = age(summary.started_at, self.now)
-            line.append((fit(text, columns.age, right=True), "muted"))
+            text, ink = age(summary.started_at, self.now), "muted"
+            if row.is_ahead:
+                text, ink = "ahead", "warn"
+            line.append((fit(text, columns.age, right=True), ink))
         return line
 
     def _step(self, step: StepCounts | None, width: int) -> Line:

@@ -14,6 +14,8 @@ from bcs_tui.widgets.states import INK_OF, disagreement, mark, state_of, step_st
 from engine import BatchRow, StepCounts, dependencies
 
 DISPUTED: Final = "a stored count contradicts the essays"
+AHEAD: Final = "ahead of the clock here"
+"""What is said of an event that is dated later than now."""
 
 
 def focus(row: BatchRow, now: datetime, glyphs: Glyph, width: int) -> list[Line]:
@@ -112,15 +114,19 @@ def _facts(row: BatchRow, now: datetime) -> Sequence[Line]:
     """Return what else is known, the most useful first."""
     summary = row.summary
     expected = "not registered" if summary.expected is None else f"{summary.expected:,} expected"
+    last = f"last event {clock(summary.last_event_at, now)}"
     facts = [
         f"{expected}, {summary.seen:,} seen",
         clean(summary.pipeline or "no pipeline"),
         f"started {clock(summary.started_at, now)}",
-        f"last event {clock(summary.last_event_at, now)}",
+        "" if row.is_ahead else last,
         f"owner {clean(summary.owner, 40)}" if summary.owner else "",
         f"{summary.rejected:,} uploads rejected" if summary.rejected else "",
     ]
     if row.eta is not None:
         facts.insert(1, f"ETA from {row.eta.basis}")
-    told: list[Line] = [[(fact, "muted")] for fact in facts if fact]
-    return [[(DISPUTED, "warn")], *told] if summary.is_disputed else told
+    warnings = [DISPUTED] if summary.is_disputed else []
+    if row.is_ahead:
+        warnings.append(f"{last}: {AHEAD}")
+    told = [(text, "warn") for text in warnings] + [(fact, "muted") for fact in facts if fact]
+    return [[piece] for piece in told]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bcs_tui.format import NOTHING, Glyph, clean, compact, duration, fit, percent, rate, stamp
 from bcs_tui.widgets.bars import progress
-from bcs_tui.widgets.focus import DISPUTED, next_step, why
+from bcs_tui.widgets.focus import AHEAD, DISPUTED, next_step, why
 from bcs_tui.widgets.ink import Line, Piece, clip, wrapped
 from bcs_tui.widgets.phase_strip import strip, took
 from bcs_tui.widgets.states import INK_OF, mark, outlook, phase_word, state_of, step_state
@@ -52,12 +52,15 @@ def preview(row: BatchRow, now: datetime, glyphs: Glyph, width: int) -> list[Lin
 def _facts(row: BatchRow, now: datetime, width: int) -> list[Line]:
     summary = row.summary
     text, ink = outlook(row, now)
+    last = ("last event", stamp(summary.last_event_at), "")
+    if row.is_ahead:
+        last = ("last event", f"{last[1]}, {AHEAD}", "warn")
     facts: list[tuple[str, str, str]] = [
         ("essays", f"{summary.seen:,} seen", ""),
         ("pipeline", clean(summary.pipeline or "-"), ""),
         ("owner", clean(summary.owner or "-"), ""),
         ("started", stamp(summary.started_at), ""),
-        ("last event", stamp(summary.last_event_at), ""),
+        last,
         ("ETA", text, ink),
     ]
     if summary.expected is not None:
@@ -68,6 +71,8 @@ def _facts(row: BatchRow, now: datetime, width: int) -> list[Line]:
         facts.insert(-1, ("rate", f"{rate(row.rate_per_minute)} results a minute", ""))
     if row.summary.status != "processing":
         facts.pop()
+    if row.is_measuring:
+        facts[-1] = ("rate, ETA", "are measured: few results were seen yet", "muted")
     if summary.rejected:
         facts.insert(1, ("uploads", f"{summary.rejected:,} rejected", "warn"))
     if row.stalled_since is not None:

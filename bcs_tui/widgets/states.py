@@ -64,7 +64,7 @@ def outlook(row: BatchRow, now: datetime) -> Piece:
         return f"stalled {span((now - row.stalled_since).total_seconds())}", "warn"
     if row.summary.status == "processing":
         if row.eta is None:
-            return "-", "muted"
+            return "measuring" if row.is_measuring else "-", "muted"
         return eta(row.eta.low_seconds, row.eta.high_seconds), ""
     ended = row.summary.status == "completed_with_failures"
     return "done" if ended else state, "failed" if state == "failed" else "muted"
