@@ -222,6 +222,15 @@ def test_a_channel_is_followed_until_a_signal(run: Run, client: redis.Redis) -> 
     assert err == b"bcs-tui: a channel has no end; ctrl+c ends this\n"
 
 
+def test_who_waits_for_a_stream_that_is_not_there_is_told(client: redis.Redis) -> None:
+    with launch("ingest", "redis-stream:typo", "--follow", "--json") as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert b"redis-stream:typo: there is no such stream yet" in said
+
+
 def test_a_stream_is_followed_through_an_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with PrivateRedis({"appendonly": "yes", "appendfsync": "always"}) as server:
         monkeypatch.setenv("BCS_REDIS_URL", server.url)

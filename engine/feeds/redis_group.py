@@ -56,6 +56,10 @@ class Group:
         """Tell whether there is anything under the key."""
         return bool(await self._client.exists(self.key))
 
+    async def has_entries(self) -> bool:
+        """Tell whether anything is in the stream."""
+        return bool(await self._client.xlen(self.key))
+
     async def create(self) -> bool:
         """Make the group where it is missing, to be read from the beginning of the stream."""
         try:

@@ -33,6 +33,8 @@ class Lookout:
         self.lost = self.gaps = 0
         self._group = group
         self._clock = clock
+        self._name = name
+        self._waiting = ""
         self._notices = Notices(name, clock)
         self._newest = (0, 0)
         self._unread: Unread | None = None
@@ -40,8 +42,21 @@ class Lookout:
 
     @property
     def notices(self) -> list[str]:
-        """What was noticed, oldest first."""
-        return self._notices.lines
+        """What was noticed, oldest first; at the end what is waited for, while it is."""
+        return [*self._notices.lines, *filter(None, [self._waiting])]
+
+    async def look_for_entries(self) -> None:
+        """Tell of a stream that is not there, or empty: whoever waits may have the wrong key."""
+        if not await self._group.has_stream():
+            self._waiting = (
+                f"{self._name}: there is no such stream yet; check the key if none comes"
+            )
+        elif not await self._group.has_entries():
+            self._waiting = f"{self._name}: the stream is empty; check the key if nothing comes"
+
+    def came(self) -> None:
+        """Note that entries have come: nothing is waited for any more."""
+        self._waiting = ""
 
     async def look_at_consumers(self) -> None:
         """Warn of a living namesake, and remove consumers that went long ago with nothing left."""

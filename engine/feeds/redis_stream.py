@@ -141,6 +141,8 @@ class RedisStreamFeed(Feed):
                         f"{feed.name}: there is no such stream; check the key, or wait for it "
                         "with --follow"
                     )
+                if follow:
+                    await feed._lookout.look_for_entries()
                 await feed._group.create()
                 await feed._lookout.look_at_consumers()
                 await feed._group.join()
@@ -311,6 +313,7 @@ class RedisStreamFeed(Feed):
     ) -> list[Envelope]:
         """Make envelopes of entries, and note that they are to be acknowledged."""
         self._count = min(self._chunk_size, self._count * 2)
+        self._lookout.came()
         chunk: list[Envelope] = []
         ids: list[bytes] = []
         lost: list[bytes] = []

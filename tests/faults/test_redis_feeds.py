@@ -347,6 +347,22 @@ async def test_more_that_is_trimmed_unread_is_told_once_each(
         assert [notice.split()[1] for notice in feed.notices] == ["5", "3"]
 
 
+@pytest.mark.parametrize("word", ["there is no such stream yet", "the stream is empty"])
+async def test_a_stream_that_is_not_there_is_waited_for_and_said_to_be(
+    redis_server: PrivateRedis, producer: redis.Redis, word: str
+) -> None:
+    if "empty" in word:
+        producer.xgroup_create(KEY, "others", mkstream=True)
+    async with aclosing(await open_feed(redis_server.url, follow=True)) as feed:
+        [notice] = feed.notices
+        assert f"redis-stream:{KEY}: {word}" in notice
+        add(producer, EVENTS[:1])
+        assert len(await gathered(feed, 1)) == 1
+        assert feed.notices == []
+    async with aclosing(await open_feed(redis_server.url, follow=True)) as again:
+        assert again.notices == []
+
+
 async def test_a_removed_stream_is_read_from_its_beginning(
     redis_server: PrivateRedis, producer: redis.Redis
 ) -> None:
