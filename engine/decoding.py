@@ -34,9 +34,7 @@ def decode(chunk: Sequence[Envelope]) -> Decoded:
         for envelope in chunk
     ]
     refused = [
-        envelope
-        for envelope, event in zip(chunk, parsed, strict=True)
-        if isinstance(event, Rejected)
+        envelope for envelope, event in zip(chunk, parsed, strict=True) if type(event) is Rejected
     ]
     return Decoded(parsed, refused)
 

@@ -119,11 +119,11 @@ class Named:
                     results[fact.batch_id].append(fact)
                 else:
                     self.homeless.append(fact)
-            elif isinstance(fact, EssaysFact | RegistrationFact):
+            elif type(fact) is EssaysFact or type(fact) is RegistrationFact:
                 self.listed[fact.batch_id].update(fact.essay_ids)
             else:
                 self.listed[fact.batch_id].update(())
-                if isinstance(fact, BatchFact) and fact.status in CONTENT:
+                if type(fact) is BatchFact and fact.status in CONTENT:
                     self.uploads.append(fact)
 
     def batch_ids(self) -> list[str]:
@@ -151,7 +151,7 @@ class Merge:
         batches = self._touched.batches
         news: list[bool] = []
         for fact in facts:
-            if isinstance(fact, StepFact):
+            if type(fact) is StepFact:
                 if fact.batch_id:
                     news.append(self._step(batches[fact.batch_id], fact))
                 else:
@@ -224,14 +224,14 @@ class Merge:
         place = len(self._changes)
         new_essays = 0
         grew = False
-        if isinstance(fact, EssaysFact | RegistrationFact):
+        if type(fact) is EssaysFact or type(fact) is RegistrationFact:
             grew = batch.record.saw(fact.time)
             new_essays = self._tie(batch, fact.essay_ids, fact.time)
-        if isinstance(fact, EssaysFact):
+        if type(fact) is EssaysFact:
             news = self._name_file(batch, fact) or new_essays > 0
-        elif isinstance(fact, RegistrationFact):
+        elif type(fact) is RegistrationFact:
             news = absorb_registration(batch.record, fact) or new_essays > 0
-        elif isinstance(fact, BatchFact) and fact.status in CONTENT:
+        elif type(fact) is BatchFact and fact.status in CONTENT:
             news = self._count_upload(batch, fact)
         else:
             news = self._mark(batch.record, fact)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, final
 
 import msgspec
 
@@ -35,6 +35,7 @@ COMPLETED: Final = int(Outcome.COMPLETED)
 OUTCOME_NAMES: Final = ("pending", "failed", "completed")
 
 
+@final
 class StepFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """One result of one step of one essay.
 
@@ -53,6 +54,7 @@ class StepFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     metadata: str = "{}"
 
 
+@final
 class EssaysFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Essays that belong to a batch; `file_name` only where a single essay is meant."""
 
@@ -62,6 +64,7 @@ class EssaysFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     file_name: str = ""
 
 
+@final
 class RegistrationFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """How many essays a batch expects: the only denominator."""
 
@@ -72,6 +75,7 @@ class RegistrationFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     owner: str = ""
 
 
+@final
 class PhaseFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something about a phase of a batch in one run.
 
@@ -87,6 +91,7 @@ class PhaseFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     value: str = ""
 
 
+@final
 class BatchFact(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something about a batch as a whole: content, readiness, pipelines, results.
 
@@ -136,7 +141,7 @@ class Milestone(NamedTuple):
 
 def milestone(fact: PhaseFact | BatchFact) -> Milestone:
     """Return the milestone that a phase or batch fact is remembered as."""
-    phase = fact.phase if isinstance(fact, PhaseFact) else ""
+    phase = fact.phase if type(fact) is PhaseFact else ""
     return Milestone(phase, fact.status, fact.value, fact.run, fact.time)
 
 

@@ -179,9 +179,10 @@ class RedisBatchStateRepository(Cache):
             recorded, contested, torn = await self._record_once([facts[n] for n in pending])
             faded |= torn
             changes += [one for one in recorded.changes if one.fact.batch_id not in contested]
+            untouched = contested - faded
             for number, is_new in zip(pending, recorded.news, strict=True):
-                untouched = facts[number].batch_id in contested - faded
-                news[number] = news[number] or (is_new and not untouched)
+                if is_new and facts[number].batch_id not in untouched:
+                    news[number] = True
             if not contested:
                 faded |= self._unsure
                 self._unsure -= faded
@@ -207,7 +208,7 @@ class RedisBatchStateRepository(Cache):
         """
         homeless, homes = await keep_homeless(
             self._store,
-            [fact for fact in facts if isinstance(fact, StepFact) and not fact.batch_id],
+            [fact for fact in facts if type(fact) is StepFact and not fact.batch_id],
         )
         batch_ids = essays_by_batch(facts, homes).keys()
         async with self._alone(batch_ids):

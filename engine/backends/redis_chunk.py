@@ -168,7 +168,7 @@ class Chunk(Touched):
         """Read which of the uploads have been counted."""
         missing: dict[str, set[tuple[str, str]]] = defaultdict(set)
         for fact in facts:
-            if isinstance(fact, BatchFact) and fact.status in CONTENT:
+            if type(fact) is BatchFact and fact.status in CONTENT:
                 upload = (fact.status, fact.value)
                 if upload in self.cached[fact.batch_id].uploads:
                     self.uploads.add((fact.batch_id, *upload))
@@ -227,7 +227,7 @@ def essays_by_batch(facts: Iterable[Fact], homes: dict[str, list[str]]) -> dict[
         if type(fact) is StepFact:
             for batch_id in (fact.batch_id,) if fact.batch_id else homes[fact.essay_id]:
                 wanted[batch_id].add(fact.essay_id)
-        elif isinstance(fact, EssaysFact | RegistrationFact):
+        elif type(fact) is EssaysFact or type(fact) is RegistrationFact:
             wanted[fact.batch_id].update(fact.essay_ids)
         else:
             wanted[fact.batch_id].update(())
