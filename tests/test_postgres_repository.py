@@ -17,7 +17,7 @@ from envelopes import VECTORS
 from servers import administer, new_database, run_in, run_script
 
 from bcs_tui.cli import main
-from engine.backends import postgres_chunk, postgres_schema
+from engine.backends import postgres_schema
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
 from engine.backends.postgres_schema import check_schema, migrate
@@ -312,11 +312,9 @@ async def test_a_writer_sees_what_another_wrote(url: str) -> None:
     await other.aclose()
 
 
-@pytest.mark.parametrize("part", [1, 7])
-async def test_a_chunk_in_parts_is_the_same_as_in_one_piece(
-    repository: PostgresBatchStateRepository, monkeypatch: pytest.MonkeyPatch, part: int
+async def test_a_chunk_may_change_the_same_again_and_again(
+    repository: PostgresBatchStateRepository,
 ) -> None:
-    monkeypatch.setattr(postgres_chunk, "_PART", part)
     whole = MockBatchStateRepository()
     for facts in (entangled(seed) for seed in range(4)):
         recorded, expected = await repository.record(facts), await whole.record(facts)

@@ -33,16 +33,6 @@ from engine.merge import Identity, KnownBatch, Named, Touched
 from engine.models import BatchFact, Fact, Homeless, StepFact
 
 
-class Part:
-    """Rows of essays and steps that go to the database together."""
-
-    def __init__(self) -> None:
-        self.new_essays: list[Row] = []
-        self.changed_essays: list[Row] = []
-        self.new_steps: list[Row] = []
-        self.changed_steps: list[Row] = []
-
-
 class Rows(Touched):
     """What the database knows of everything that a chunk is about, and what became of it."""
 
@@ -132,43 +122,10 @@ class Rows(Touched):
             for key, status, value in found:
                 self.uploads.add((key, status, original(value)))
 
-    def take(self) -> Part:
-        """Return what the merge has changed in essays and steps since this was last asked."""
-        part = Part()
-        self.changed_batches.update(essay.batch_key for essay in self.changed_essays.values())
-        self.changed_batches.update(key for (key, _), _ in self.changed_steps)
-        for essay in self.changed_essays.values():
-            masks = self._masks[essay.batch_key]
-            row = (*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at)
-            if essay.essay_id in masks:
-                part.changed_essays.append(row)
-            else:
-                masks[essay.essay_id] = 0
-                part.new_essays.append(row)
-        known_step = self._known.step
-        for ((key, essay_key), step), fact in self.changed_steps.items():
-            masks = self._masks[key]
-            mask, (bit, name) = masks[fact.essay_id], known_step(step)
-            row = (key, essay_key, name, *_result(fact))
-            if mask & bit:
-                part.changed_steps.append(row)
-            else:
-                masks[fact.essay_id] = mask | bit
-                part.new_steps.append(row)
-        part.new_essays.sort()
-        part.new_steps.sort()
-        self.changed_essays, self.changed_steps = {}, {}
-        return part
-
-    async def write(self, part: Part) -> None:
-        """Write essays and steps."""
-        await insert(self._connection, ESSAYS, part.new_essays)
-        await upsert(self._connection, ESSAYS, part.changed_essays)
-        await insert(self._connection, STEPS, part.new_steps)
-        await upsert(self._connection, STEPS, part.changed_steps)
-
-    async def write_batches(self) -> None:
-        """Write everything else that the merge has changed."""
+    async def write(self) -> None:
+        """Write what the merge has changed."""
+        await self._write_essays()
+        await self._write_steps()
         connection = self._connection
         uploads = [(key, status, stored(value)) for key, status, value in self.new_uploads]
         await insert(connection, UPLOADS, uploads)
@@ -179,6 +136,38 @@ class Rows(Touched):
         self.changed_batches.update(stored(batch_id) for batch_id, _ in self.changed_marks)
         records = {batch_id: self.batches[batch_id].record for batch_id, _ in self.changed_marks}
         await publish_outcomes(connection, records, self.changed_marks)
+
+    async def _write_essays(self) -> None:
+        new: list[Row] = []
+        changed: list[Row] = []
+        for essay in self.changed_essays.values():
+            masks = self._masks[essay.batch_key]
+            row = (*essay.key, essay.created_at, stored(essay.file_name), essay.file_name_at)
+            if essay.essay_id in masks:
+                changed.append(row)
+            else:
+                masks[essay.essay_id] = 0
+                new.append(row)
+        self.changed_batches.update(essay.batch_key for essay in self.changed_essays.values())
+        await insert(self._connection, ESSAYS, sorted(new))
+        await upsert(self._connection, ESSAYS, changed)
+
+    async def _write_steps(self) -> None:
+        new: list[Row] = []
+        changed: list[Row] = []
+        known_step = self._known.step
+        for ((key, essay_key), step), fact in self.changed_steps.items():
+            masks = self._masks[key]
+            mask, (bit, name) = masks[fact.essay_id], known_step(step)
+            row = (key, essay_key, name, *_result(fact))
+            if mask & bit:
+                changed.append(row)
+            else:
+                masks[fact.essay_id] = mask | bit
+                new.append(row)
+        self.changed_batches.update(key for (key, _), _ in self.changed_steps)
+        await insert(self._connection, STEPS, sorted(new))
+        await upsert(self._connection, STEPS, changed)
 
     async def _write_records(self) -> None:
         batches: list[Row] = []
