@@ -145,6 +145,8 @@ class Merge:
     def __init__(self, touched: Touched) -> None:
         self._touched = touched
         self._changes: list[Change] = []
+        self.dating: list[StepFact] = []
+        """Results that made an essay known, or moved a date of it or of its batch."""
 
     def apply(self, facts: Sequence[Fact]) -> Recorded:
         """Merge facts and tell what was new and what changed."""
@@ -163,13 +165,17 @@ class Merge:
     def _step(self, batch: KnownBatch, fact: StepFact) -> bool:
         """Merge one result; tell whether it is news."""
         touched = self._touched
-        grew = fact.detail and batch.record.saw(fact.time)
+        grew = dates = fact.detail and batch.record.saw(fact.time)
         essay = batch.essays.get(fact.essay_id)
         new = essay is None
         if essay is None:
             essay = self._add_essay(batch, fact.essay_id, fact.time)
+            dates = True
         elif fact.time < essay.created_at:
             self._date(essay, fact.time)
+            dates = True
+        if dates:
+            self.dating.append(fact)
         slot = (essay.key, fact.step)
         old = touched.steps.get(slot)
         winner = fact if old is None else merge_steps(old, fact)

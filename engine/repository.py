@@ -59,14 +59,17 @@ class Recorded(NamedTuple):
 
     `news[i]` tells whether fact i was new in anything that is shown; `changes` lists what
     changed, in order, including older results that found their batch only now. `faded` are
-    batches of which something has expired since the chunk before. `versions` is for an
-    `Archive`: by changed batch the version it had and the one it has.
+    batches of which something has expired since the chunk before.
+
+    The rest is told by an `Archive`. `versions` has by changed batch the version it had and the
+    one it has. `telling` are facts that bring whoever knows the former up to the latter.
     """
 
     news: Sequence[bool]
     changes: Sequence[Change]
     faded: Sequence[str] = ()
     versions: Mapping[str, tuple[int, int]] = {}
+    telling: Sequence[Fact] = ()
 
 
 class BatchColumns(NamedTuple):

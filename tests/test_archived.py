@@ -119,7 +119,8 @@ class Permanent(Part, Archive):
         self.versions.update(dict.fromkeys(changed, self.version))
         if self.loses_answer:
             raise RepositoryUnavailable(f"{self.name} is gone after it did it")
-        return recorded._replace(versions=moved)
+        telling = [*facts, *(change.fact for change in recorded.changes)]
+        return recorded._replace(versions=moved, telling=telling)
 
     async def changed_since(
         self, version: int, *, within_seconds: float, limit: int = 500

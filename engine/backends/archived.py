@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final, Self
@@ -30,7 +30,7 @@ from engine.errors import (
     RepositoryConflict,
     RepositoryUnavailable,
 )
-from engine.models import BatchRecord, EssayState, Fact, StepFact, absorb_milestone
+from engine.models import BatchRecord, EssayState, Fact, absorb_milestone
 from engine.repository import (
     Archive,
     BatchColumns,
@@ -168,18 +168,22 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
                 self._archive_part.lost(error)
             else:
                 try:
-                    await self._follow(facts, recorded)
+                    await self._follow(recorded)
                 finally:
                     self._following.release()
                 return recorded
         return await self._record_provisionally(facts)
 
-    async def _follow(self, facts: Sequence[Fact], recorded: Recorded) -> None:
-        """Bring to Redis what the archive has recorded; if that fails it is mended later."""
+    async def _follow(self, recorded: Recorded) -> None:
+        """Bring to Redis what the archive has recorded; if that fails it is mended later.
+
+        What the archive knew before is not told again: the version of the batch at that time is
+        noted with what is told, so that it shows if Redis did not know it.
+        """
         if self._live_part.trouble:
             return
         try:
-            await self._live.record([*facts, *_homed(facts, recorded)])
+            await self._live.record(recorded.telling)
             await self._ledger.chain(recorded.versions)
         except RepositoryUnavailable as error:
             self._live_part.lost(error)
@@ -497,14 +501,3 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             await self._live.aclose()
         finally:
             await self._archive.aclose()
-
-
-def _homed(facts: Sequence[Fact], recorded: Recorded) -> Iterator[Fact]:
-    """Return results that named no batch and for which the archive has found one."""
-    named = {
-        (fact.batch_id, fact.essay_id, fact.step) for fact in facts if isinstance(fact, StepFact)
-    }
-    for change in recorded.changes:
-        fact = change.fact
-        if isinstance(fact, StepFact) and (fact.batch_id, fact.essay_id, fact.step) not in named:
-            yield fact

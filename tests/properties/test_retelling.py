@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-from conftest import OpenRepository
+from conftest import BACKENDS, OpenRepository
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from properties.test_repository_model import facts, model, state_of
+from properties.test_repository_model import START, facts, model, state_of
 
 import engine.retelling
 from engine.backends.mock import MockBatchStateRepository
-from engine.models import Fact, StepFact
+from engine.models import COMPLETED, FAILED, Fact, StepFact
 from engine.retelling import retell
 
 
@@ -57,6 +57,30 @@ def test_a_second_repository_comes_to_know_the_same(
     with TemporaryDirectory() as directory:
         state, expected = asyncio.run(retold(known, other, open_repository, Path(directory)))
     assert state == expected
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(facts, max_size=8), max_size=4))
+def test_what_an_archive_tells_of_its_chunks_amounts_to_all_of_them(
+    chunks: list[list[Fact]],
+) -> None:
+    async def follow(directory: Path) -> None:
+        follower = MockBatchStateRepository()
+        async with aclosing(await BACKENDS["postgres"](directory, None)) as archive:
+            for chunk in chunks:
+                await follower.record((await archive.record(chunk)).telling)
+                assert await state_of(follower) == await state_of(archive)
+
+    with TemporaryDirectory() as directory:
+        asyncio.run(follow(Path(directory)))
+
+
+async def test_results_that_move_nothing_are_not_told_again(tmp_path: Path) -> None:
+    worse = StepFact("b1", "e1", "nlp", FAILED, START, "x", 1)
+    better = msgspec.structs.replace(worse, outcome=COMPLETED)
+    async with aclosing(await BACKENDS["postgres"](tmp_path, None)) as archive:
+        assert (await archive.record([better, worse])).telling == [better]
+        assert (await archive.record([worse, better])).telling == []
 
 
 async def test_essays_are_told_page_by_page(monkeypatch: Any) -> None:
