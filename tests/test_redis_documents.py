@@ -20,7 +20,7 @@ from redis_services import check_strictly, steps_of, with_step
 
 from engine.auditing import ESSAYS, Disagreement, audit, audit_lasting
 from engine.backends.redis_decode import decode
-from engine.backends.redis_document import Document, encode, texts_in
+from engine.backends.redis_document import Document, encode, outline_of
 from engine.backends.redis_rows import EssayRow
 from engine.documents import EssayProcessingState
 from engine.models import (
@@ -430,6 +430,27 @@ def test_what_we_wrote_is_cut_into_the_texts_that_it_was_made_of(
         fact = StepFact("b1", "e1", step, outcome, NOW, 'id", "', 2, metadata)
         document.put(fact)
         stored = encode(document, NOW.isoformat())
-        assert texts_in(stored.decode()) == document.texts
-        assert encode(EssayRow("b1", "e1", stored, stored).document, NOW.isoformat()) == stored
-    assert texts_in("{}") is None
+        outline = outline_of(stored.decode())
+        assert outline is not None
+        assert outline.texts == document.texts
+        found = EssayRow("b1", "e1", stored, stored).document
+        assert encode(found, NOW.isoformat()) == stored
+        assert found.state() == document.state()
+        assert found.result("ai") is None
+        assert found.result("nlp") == document.steps["nlp"]
+    assert outline_of("{}") is None
+
+
+@pytest.mark.parametrize("step", ["nlp", "new"])
+@pytest.mark.parametrize("metadata", ["{}", MISLEADING, '{"step": "new"}'])
+def test_a_result_put_into_an_unread_document_is_as_if_it_had_been_read(
+    metadata: str, step: str
+) -> None:
+    document = Document("e1", NOW)
+    document.put(StepFact("b1", "e1", "nlp", FAILED, NOW, "id", 1, metadata))
+    stored = encode(document, NOW.isoformat())
+    unread, read = EssayRow("b1", "e1", stored, stored).document, decode("b1", "e1", stored)
+    for one in (unread, read):
+        one.put(StepFact("b1", "e1", step, COMPLETED, NOW, "id", 2, metadata))
+    assert encode(unread, NOW.isoformat()) == encode(read, NOW.isoformat())
+    assert (unread.moves, unread.state()) == (read.moves, read.state())

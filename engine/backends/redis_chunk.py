@@ -85,7 +85,7 @@ class Chunk(Touched):
                 step = fact.step
                 for batch_id in (fact.batch_id,) if fact.batch_id else homes[fact.essay_id]:
                     row = self.cached[batch_id].rows.get(fact.essay_id)
-                    old = None if row is None else row.document.steps.get(step)
+                    old = None if row is None else row.document.result(step)
                     if old is not None:
                         self.steps[row, step] = old
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from json.decoder import JSONDecoder
 from typing import Final
 from zlib import crc32
 
 import msgspec
 
-from engine.backends.redis_document import UNDATED, Document
+from engine.backends.redis_document import UNDATED, Document, outline_of
 from engine.clock import from_microseconds
 from engine.models import BEGINNING, COMPLETED, FAILED, LISTED, THIN, StepFact
 from engine.repository import failed_in_metadata
@@ -43,6 +44,7 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True):
 
 _plain = msgspec.json.Decoder(_Plain)
 _ours = msgspec.json.Decoder(_Ours)
+_file = msgspec.json.Decoder(tuple[str, int])
 
 
 def decode(batch_id: str, essay_id: str, raw: bytes) -> Document:
@@ -71,6 +73,34 @@ def decode(batch_id: str, essay_id: str, raw: bytes) -> Document:
     if document.created_at is UNDATED and document.steps:
         document.created_at = min(fact.time for fact in document.steps.values())
     return document
+
+
+def glance(batch_id: str, essay_id: str, raw: bytes) -> Document | None:
+    """Return the document that we have written, its results unread; `None` if it is not so plain.
+
+    Args:
+        batch_id: The batch.
+        essay_id: The essay.
+        raw: What stands in the services' key and in our copy alike.
+    """
+    outline = outline_of(raw.decode())
+    if outline is None or not outline.created:
+        return None
+    document = Document(
+        essay_id,
+        _moment_of(outline.created),
+        outline.texts,
+        partial(decode, batch_id, essay_id, raw),
+    )
+    if outline.file:
+        file_name, at = _file.decode(outline.file)
+        document.file_name, document.file_name_at = file_name, _time(at)
+    return document
+
+
+@lru_cache(maxsize=4096)
+def _moment_of(created: str) -> datetime:
+    return _moment(created) or UNDATED
 
 
 def _fill(

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
-
-import msgspec
 
 from engine.clock import to_microseconds
 from engine.models import BEGINNING, FAILED, PENDING, EssayState, StepFact, merge_steps
@@ -25,7 +25,7 @@ UNDATED: Final = datetime.max.replace(tzinfo=UTC)
 """Stands for the creation of an essay that no document dates: later than every result."""
 
 
-class Document(msgspec.Struct, gc=False):
+class Document:
     """What is known of an essay.
 
     `metadata` and `extras` hold JSON text as it was found: of results that others wrote, and
@@ -33,18 +33,72 @@ class Document(msgspec.Struct, gc=False):
     `texts` are the inner texts of `completed_steps`, `step_metadata` and our own results, as
     far as they are known: a further result is only put behind them. `moves` are the steps that
     were put since the document was read or written, with the outcomes before and after.
+
+    Args:
+        essay_id: The essay.
+        created_at: The oldest time that is known of it.
+        texts: The inner texts of what is stored.
+        stored: Reads what is stored, once that is needed: most results are new to their essay.
     """
 
-    essay_id: str
-    created_at: datetime = UNDATED
-    steps: dict[str, StepFact] = msgspec.field(default_factory=dict)
-    file_name: str = ""
-    file_name_at: datetime = BEGINNING
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
-    extras: dict[str, str] = msgspec.field(default_factory=dict)
-    damage: str = ""
-    texts: tuple[str, str, str] | None = None
-    moves: list[tuple[str, int | None, int]] = msgspec.field(default_factory=list)
+    __slots__ = (
+        "_metadata", "_steps", "_stored", "created_at", "damage", "essay_id", "extras",
+        "file_name", "file_name_at", "moves", "texts",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        essay_id: str,
+        created_at: datetime = UNDATED,
+        texts: tuple[str, str, str] | None = None,
+        stored: Callable[[], Document] | None = None,
+    ) -> None:
+        self.essay_id = essay_id
+        self.created_at = created_at
+        self.texts = texts
+        self._stored = stored
+        self._steps: dict[str, StepFact] = {}
+        self._metadata: dict[str, str] = {}
+        self.file_name = ""
+        self.file_name_at = BEGINNING
+        self.extras: dict[str, str] = {}
+        self.damage = ""
+        self.moves: list[tuple[str, int | None, int]] = []
+
+    @property
+    def steps(self) -> dict[str, StepFact]:
+        """The result of each step that has one."""
+        self._read()
+        return self._steps
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What others wrote of steps, as text, where ours is another or nothing."""
+        self._read()
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, texts: dict[str, str]) -> None:
+        self._metadata = texts
+
+    def _read(self) -> None:
+        if self._stored is not None:
+            stored, self._stored = self._stored(), None
+            self._steps = {**stored.steps, **self._steps}
+            self._metadata = stored.metadata
+
+    def result(self, step: str) -> StepFact | None:
+        """Return the result of a step, if it has one."""
+        if self._stored is not None and self._may_hold(quoted(step)):
+            self._read()
+        return self._steps.get(step)
+
+    def _may_hold(self, name: str) -> bool:
+        """Whether the name of a step stands anywhere in what is stored."""
+        if self.texts is None:
+            return True
+        listed, metadata, entries = self.texts
+        return name in listed or name in metadata or name in entries
 
     def state(self, trouble: str = "") -> EssayState:
         """Return what readers are told; `trouble` is why there may be more."""
@@ -56,23 +110,16 @@ class Document(msgspec.Struct, gc=False):
     def put(self, fact: StepFact) -> None:
         """Take over a result of ours in place of what was there."""
         step = fact.step
-        old = self.steps.get(step)
+        old = self.result(step)
         self.moves.append((step, None if old is None else old.outcome, fact.outcome))
         if self.texts is not None:
-            if old is None and step not in self.metadata:
-                listed, metadata, entries = self.texts
-                name, shown, entry = _fragment(fact, None)
-                if listed and name and entries:
-                    self.texts = (
-                        f"{listed}, {name}", f"{metadata}, {shown}", f"{entries}, {entry}"
-                    )  # fmt: skip
-                else:
-                    self.texts = _joined(self.texts, (name, shown, entry))
+            if old is None and step not in self._metadata:
+                self.texts = _joined(self.texts, _fragment(fact, None))
             else:
                 self.texts = None
-        self.steps[step] = fact
-        if self.metadata:
-            self.metadata.pop(step, None)
+        self._steps[step] = fact
+        if self._metadata:
+            self._metadata.pop(step, None)
 
     def absorb(self, other: Document) -> bool:
         """Merge another version of the same essay into this one; tell whether it changed."""
@@ -124,29 +171,42 @@ def _creation(moment: datetime) -> str:
     return "" if moment == UNDATED else f'"created_at": "{moment.isoformat()}", '
 
 
-def texts_in(text: str) -> tuple[str, str, str] | None:
-    """Return the inner texts of a document that `encode` has written, one without extras.
+def outline_of(text: str) -> Outline | None:
+    """Return the parts of a document that `encode` has written, one without extras.
 
     No string holds any of the marks that are looked for: quotes inside of strings are escaped.
     Metadata may, so its end is looked for from behind.
     """
     listed = text.find(_AFTER_LISTED)
     updated = text.rfind(', "last_updated": "')
-    created = (
-        updated if text[updated - 1] == "}" else text.rfind('}, "created_at": "', 0, updated) + 1
-    )
-    steps = text.find('"steps": {', text.find('"bcs_tui": {', updated))
-    if not text.startswith(_BEFORE_LISTED) or not 0 < listed < created < steps:
+    end = updated if text[updated - 1] == "}" else text.rfind('}, "created_at": "', 0, updated) + 1
+    if not text.startswith(_BEFORE_LISTED) or not 0 < listed < end:
         return None
-    return (
+    middle = _MIDDLE.match(text, end)
+    if middle is None:
+        return None
+    texts = (
         text[len(_BEFORE_LISTED) : listed],
-        text[listed + len(_AFTER_LISTED) : created - 1],
-        text[steps + len('"steps": {') : -3],
+        text[listed + len(_AFTER_LISTED) : end - 1],
+        text[middle.end() : -3],
     )
+    return Outline(texts, middle["created"] or "", middle["file"] or "")
+
+
+class Outline(NamedTuple):
+    """The inner texts of a stored document, when it was created, and its member of the file."""
+
+    texts: tuple[str, str, str]
+    created: str
+    file: str
 
 
 _BEFORE_LISTED: Final = '{"completed_steps": ['
 _AFTER_LISTED: Final = '], "step_metadata": {'
+_MIDDLE: Final = re.compile(
+    r', (?:"created_at": "(?P<created>[^"]*)", )?"last_updated": "[^"]*", '
+    r'"bcs_tui": \{(?:"file": (?P<file>\["(?:[^"\\]|\\.)*", -?\d+\]), )?"steps": \{'
+)
 
 
 def _texts(document: Document) -> tuple[str, str, str]:
@@ -161,11 +221,13 @@ def _texts(document: Document) -> tuple[str, str, str]:
 
 
 def _joined(texts: tuple[str, str, str], more: tuple[str, str, str]) -> tuple[str, str, str]:
-    one, two, three = [
-        f"{text}, {further}" if text and further else text or further
-        for text, further in zip(texts, more, strict=True)
-    ]
-    return one, two, three
+    listed, metadata, entries = texts
+    name, shown, entry = more
+    return (
+        f"{listed}, {name}" if listed and name else listed or name,
+        f"{metadata}, {shown}" if metadata and shown else metadata or shown,
+        f"{entries}, {entry}" if entries and entry else entries or entry,
+    )
 
 
 def _fragment(fact: StepFact, found: str | None) -> tuple[str, str, str]:

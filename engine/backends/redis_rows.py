@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from engine.backends.redis_batch import Delta, changes_of, delta_of, encode_batch, phase_outcomes
-from engine.backends.redis_decode import Unreadable, decode
-from engine.backends.redis_document import Document, encode, texts_in
+from engine.backends.redis_decode import Unreadable, decode, glance
+from engine.backends.redis_document import Document, encode
 from engine.backends.redis_keys import BatchKeys
 from engine.backends.redis_scripts import ABSENT, SAME
 from engine.merge import KnownBatch, KnownEssay
@@ -35,8 +35,13 @@ class EssayRow:
         self.raw = raw
         self.copy = copy
         self.trouble = ""
-        self.document = Document(essay_id)
         self.counted: dict[str, int] | None = None
+        if raw is not None and raw == copy:
+            document = glance(batch_id, essay_id, raw)
+            if document is not None:
+                self.document = document
+                return
+        self.document = Document(essay_id, texts=None if copy or raw else ("", "", ""))
         if raw is not None:
             try:
                 self.document = decode(batch_id, essay_id, raw)
@@ -45,8 +50,6 @@ class EssayRow:
                 self.trouble = str(error)
         if copy is not None:
             if copy == raw and not self.trouble:
-                if not self.document.extras:
-                    self.document.texts = texts_in(copy.decode())
                 return
             kept = decode(batch_id, essay_id, copy)
             self.counted = kept.outcomes()
