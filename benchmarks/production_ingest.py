@@ -22,7 +22,7 @@ from deployment import Servers, batch_id, cpu_of, essay_id, registration
 from measure import VECTOR, envelopes, report
 from redis.asyncio import Redis
 
-from bcs_tui.commands.ingest import CHUNK_SIZE
+from bcs_tui.commands.ingest import CHUNK_SIZE, seldom_collected
 from engine import Envelope, open_engine, open_live_feed
 from engine.backends.postgres_schema import migrate
 from engine.feeds.redis_sink import RedisSink
@@ -122,7 +122,8 @@ async def ingest(servers: Servers, lines: Sequence[bytes]) -> Run:
     served = [0.0, 0.0]
     feed.read = read_on  # type: ignore[method-assign]
     async with open_engine(settings, feed, patience_seconds=10, headless=True) as engine:
-        await engine.run()
+        with seldom_collected():
+            await engine.run()
         seconds, ours = time.perf_counter() - began[0], cpu_seconds() - began[1]
         redis = cpu_of(servers.redis.pid) - served[0]
         postgres = cpu_of(servers.postgres.pid) - served[1]

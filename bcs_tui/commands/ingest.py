@@ -82,7 +82,7 @@ async def run(arguments: argparse.Namespace) -> int:
     async with open_engine(settings, feed, patience_seconds=patience, headless=True) as engine:
         try:
             with (
-                _seldom_collected(),
+                seldom_collected(),
                 shown(lambda: line(engine, feed), lambda: engine.health.notices, already)
                 if sys.stderr.isatty()
                 else told(lambda: _state(engine), already),
@@ -100,7 +100,8 @@ def _state(engine: Engine) -> tuple[str, Iterable[str]]:
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
+def seldom_collected() -> Iterator[None]:
+    """Look for cycles among objects less often than a program usually does."""
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *before[1:])
     try:
