@@ -47,6 +47,9 @@ _log = logging.getLogger(__name__)
 ARCHIVE_SECONDS: Final = 4.0
 """After so long without an answer of the archive it goes on without."""
 
+_MOST_MERGES: Final = 10_000
+"""Of so many batches in doubt the merged records are kept, a few kB each."""
+
 
 class RedisCachedBatchStateRepository(BatchStateRepository):
     """Keeps facts in an archive and, for whoever reads them there, in Redis.
@@ -401,7 +404,11 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
                 unread = (await self._live.load_batch(batch_id)).record.unreadable
                 for essay in await both.essays(batch_id, unread, limit=len(unread)):
                     merged.count_unread(essay.steps.values())
-            last = self._merges[batch_id] = live, archived, merged
+            last = live, archived, merged
+        self._merges.pop(batch_id, None)
+        self._merges[batch_id] = last  # used lately: forgotten last
+        while len(self._merges) > _MOST_MERGES:
+            del self._merges[next(iter(self._merges))]
         return last[2].copy()
 
     async def evidence(self, batch_id: str) -> Evidence:
