@@ -433,11 +433,12 @@ def test_what_we_wrote_is_cut_into_the_texts_that_it_was_made_of(
         outline = outline_of(stored.decode())
         assert outline is not None
         assert outline.texts == document.texts
-        found = EssayRow("b1", "e1", stored, stored).document
-        assert encode(found, NOW.isoformat()) == stored
-        assert found.state() == document.state()
-        assert found.result("ai") is None
-        assert found.result("nlp") == document.steps["nlp"]
+        for unread in (True, False):
+            found = EssayRow("b1", "e1", stored, stored, unread=unread).document
+            assert encode(found, NOW.isoformat()) == stored
+            assert found.result("ai") is None
+            assert found.result("nlp") == document.steps["nlp"]
+            assert found.state() == document.state()
     assert outline_of("{}") is None
 
 
@@ -449,7 +450,9 @@ def test_a_result_put_into_an_unread_document_is_as_if_it_had_been_read(
     document = Document("e1", NOW)
     document.put(StepFact("b1", "e1", "nlp", FAILED, NOW, "id", 1, metadata))
     stored = encode(document, NOW.isoformat())
-    unread, read = EssayRow("b1", "e1", stored, stored).document, decode("b1", "e1", stored)
+    unread, read = [
+        EssayRow("b1", "e1", stored, stored, unread=unread).document for unread in (True, False)
+    ]
     for one in (unread, read):
         one.put(StepFact("b1", "e1", step, COMPLETED, NOW, "id", 2, metadata))
     assert encode(unread, NOW.isoformat()) == encode(read, NOW.isoformat())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from engine.backends.redis_batch import decode_batch
 from engine.backends.redis_decode import Unreadable
@@ -30,6 +30,9 @@ from engine.models import (
 )
 
 ESSAYS_PER_READ: Final = 500
+
+Trouble: TypeAlias = tuple[str, bytes, str]
+"""A key, what stands there, and why it cannot be read."""
 
 
 class Known:
@@ -66,14 +69,24 @@ class Chunk(Touched):
         self._known = known
         self.cached: dict[str, CachedBatch] = {}
         super().__init__(self.cached)
-        self.troubled: list[tuple[str, bytes, str]] = []
+        self.troubled: list[Trouble] = []
         self.foreign: set[str] = set()
 
     async def load(
-        self, facts: Sequence[Fact], homeless: dict[str, Kept], homes: dict[str, list[str]]
+        self,
+        facts: Sequence[Fact],
+        wanted: dict[str, set[str]],
+        homeless: dict[str, Kept],
+        homes: dict[str, list[str]],
     ) -> None:
-        """Read what the facts are about, as far as it is not known."""
-        wanted = essays_by_batch(facts, homes)
+        """Read what the facts are about, as far as it is not known.
+
+        Args:
+            facts: The chunk.
+            wanted: The essays that it names, by batch.
+            homeless: What was kept of essays whose results name no batch.
+            homes: The batches that know those essays.
+        """
         self.homes = {essay_id: list(batch_ids) for essay_id, batch_ids in homes.items()}
         self.homeless.update({essay_id: dict(kept) for essay_id, kept in homeless.items()})
         await self._load_batches(wanted)
@@ -115,17 +128,9 @@ class Chunk(Touched):
                 missing.append(batch_id)
             else:
                 self.cached[batch_id] = batch
-        names = [self._store.keys.of(batch_id) for batch_id in missing]
-        raws = await self._store.send([("GET", keys.batch) for keys in names])
-        for batch_id, keys, raw in zip(missing, names, raws, strict=True):
-            record = BatchRecord(batch_id)
-            if raw is not None:
-                try:
-                    record = decode_batch(batch_id, raw)
-                except Unreadable as error:
-                    self.troubled.append((keys.batch, raw, str(error)))
-            batch = CachedBatch(keys, record, raw)
-            self.cached[batch_id] = batch
+        read, troubled = await read_batches(self._store, missing)
+        self.cached.update(read)
+        self.troubled += troubled
 
     async def _load_essays(self, wanted: dict[str, set[str]]) -> None:
         """Read documents and copies of essays that are not known."""
@@ -144,7 +149,7 @@ class Chunk(Touched):
             for essay_id, raw, copy in zip(part, raws, copies, strict=True):
                 if raw is None and copy is None:
                     continue
-                row = EssayRow(batch_id, essay_id, raw, copy)
+                row = EssayRow(batch_id, essay_id, raw, copy, unread=True)
                 batch.add(row)
                 if not row.in_step:
                     self.foreign.add(batch_id)
@@ -218,6 +223,25 @@ class Chunk(Touched):
                 batch, rows[batch_id], uploads[batch_id], batch_id in marked, now
             )
         ]
+
+
+async def read_batches(
+    store: Store, batch_ids: Sequence[str]
+) -> tuple[dict[str, CachedBatch], list[Trouble]]:
+    """Return batches with their own records and no essays, and which records are no such."""
+    batches: dict[str, CachedBatch] = {}
+    troubled: list[Trouble] = []
+    names = [store.keys.of(batch_id) for batch_id in batch_ids]
+    raws = await store.send([("GET", keys.batch) for keys in names])
+    for batch_id, keys, raw in zip(batch_ids, names, raws, strict=True):
+        record = BatchRecord(batch_id)
+        if raw is not None:
+            try:
+                record = decode_batch(batch_id, raw)
+            except Unreadable as error:
+                troubled.append((keys.batch, raw, str(error)))
+        batches[batch_id] = CachedBatch(keys, record, raw)
+    return batches, troubled
 
 
 def essays_by_batch(facts: Iterable[Fact], homes: dict[str, list[str]]) -> dict[str, set[str]]:

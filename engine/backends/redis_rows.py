@@ -26,22 +26,37 @@ class EssayRow:
     The counters of the batch count what the copy says. Where the document says the same, what
     its steps have moved since is all that changes; else `counted` is what the copy said when it
     was read, and `None` without copy.
+
+    Args:
+        batch_id: The batch.
+        essay_id: The essay.
+        raw: The document in the services' key.
+        copy: Our copy of it.
+        unread: Leave what stands as we left it unread, as long as that will do.
     """
 
     __slots__ = ("copy", "counted", "document", "essay_id", "raw", "trouble")
 
-    def __init__(self, batch_id: str, essay_id: str, raw: bytes | None, copy: bytes | None) -> None:
+    def __init__(
+        self,
+        batch_id: str,
+        essay_id: str,
+        raw: bytes | None,
+        copy: bytes | None,
+        *,
+        unread: bool = False,
+    ) -> None:
         self.essay_id = essay_id
         self.raw = raw
         self.copy = copy
         self.trouble = ""
         self.counted: dict[str, int] | None = None
-        if raw is not None and raw == copy:
+        if unread and raw is not None and raw == copy:
             document = glance(batch_id, essay_id, raw)
             if document is not None:
                 self.document = document
                 return
-        self.document = Document(essay_id, texts=None if copy or raw else ("", "", ""))
+        self.document = Document(essay_id)
         if raw is not None:
             try:
                 self.document = decode(batch_id, essay_id, raw)

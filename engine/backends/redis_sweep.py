@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from engine.backends.redis_batch import decode_batch, decode_index, delta_of
-from engine.backends.redis_decode import Unreadable
+from engine.backends.redis_batch import decode_index, delta_of
+from engine.backends.redis_chunk import read_batches
 from engine.backends.redis_homeless import tie
 from engine.backends.redis_keys import ANY_ESSAY, BATCHES
 from engine.backends.redis_letters import unreadable, write_letters
@@ -23,7 +23,7 @@ from engine.backends.redis_link import mapping
 from engine.backends.redis_reads import page_of_batches, read_rows, without_keys
 from engine.backends.redis_rows import BatchWrite, CachedBatch, EssayRow, settle, writes_of
 from engine.backends.redis_store import Store
-from engine.models import BatchRecord, is_aggregate
+from engine.models import is_aggregate
 
 KEYS_AT_ONCE: Final = 1000
 _PAUSE_PER_STEP: Final = 3.0
@@ -150,18 +150,9 @@ class Sweeper:
         return chains
 
     async def _batches(self, batch_ids: Sequence[str]) -> dict[str, CachedBatch]:
-        names = [self._store.keys.of(batch_id) for batch_id in batch_ids]
-        raws = await self._store.send([("GET", keys.batch) for keys in names])
-        batches = {}
-        for batch_id, keys, raw in zip(batch_ids, names, raws, strict=True):
-            record = BatchRecord(batch_id)
-            if raw is not None:
-                try:
-                    record = decode_batch(batch_id, raw)
-                except Unreadable as error:
-                    letter = unreadable(keys.batch, raw, str(error), self._now())
-                    await write_letters(self._store, [letter])
-            batches[batch_id] = CachedBatch(keys, record, raw)
+        batches, troubled = await read_batches(self._store, batch_ids)
+        letters = [unreadable(*trouble, self._now()) for trouble in troubled]
+        await write_letters(self._store, letters)
         return batches
 
     async def _align(self, batch_id: str, essay_ids: set[str], everything: bool) -> None:
