@@ -7,6 +7,7 @@ acknowledgement, which waits for the commit. Both servers share the machine with
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -120,6 +121,7 @@ async def ingest(servers: Servers, lines: Sequence[bytes]) -> Run:
         return await read()
 
     served = [0.0, 0.0]
+    gc.collect()  # what the run before has left would be no part of a process of its own
     feed.read = read_on  # type: ignore[method-assign]
     async with open_engine(settings, feed, patience_seconds=10, headless=True) as engine:
         with seldom_collected():
