@@ -42,6 +42,7 @@ class Rows(Touched):
         self._known = known
         self._before: dict[str, tuple[Row, dict[str, list[int]]]] = {}
         self._masks: dict[str, dict[str, int]] = {}
+        self._kept: set[tuple[str, str]] = set()  # results without a batch that are there
         self.changed_batches: set[str] = set()
 
     async def load(self, facts: Sequence[Fact]) -> None:
@@ -87,6 +88,7 @@ class Rows(Touched):
         sql = "SELECT * FROM bcs.homeless_steps WHERE essay_id = ANY($1::text[])"
         for row in await self._connection.fetch(sql, list(map(stored, essay_ids))):
             essay_id, step = original(row[0]), original(row[1])
+            self._kept.add((essay_id, step))
             self.homeless[essay_id][step] = Homeless(
                 step_from("", essay_id, step, row[2:7]),
                 aware(row[7]),
@@ -130,7 +132,10 @@ class Rows(Touched):
         uploads = [(key, status, stored(value)) for key, status, value in self.new_uploads]
         await insert(connection, UPLOADS, uploads)
         await upsert(connection, MILESTONES, [*map(self._milestone_row, self.changed_marks)])
-        await upsert(connection, HOMELESS, [*map(self._homeless_row, self.changed_homeless)])
+        new = sorted(self.changed_homeless - self._kept)
+        await insert(connection, HOMELESS, [*map(self._homeless_row, new)])
+        changed = self.changed_homeless & self._kept
+        await upsert(connection, HOMELESS, [*map(self._homeless_row, changed)])
         await self._write_records()
         self.changed_batches.update(key for key, _, _ in self.new_uploads)
         self.changed_batches.update(stored(batch_id) for batch_id, _ in self.changed_marks)
