@@ -1,7 +1,9 @@
 """Redis in front, PostgreSQL behind: what is recorded stands in both, and one may be away.
 
-The archive is the permanent record. While it is away, facts go on into Redis and wait there to
-be archived. While Redis is away, or after it lost something, it is mended from the archive.
+The archive is the permanent record, and facts are merged there first: what they have moved is
+told to Redis, which merges it with what others have written there. While the archive is away,
+facts go on into Redis and wait there to be archived. While Redis is away, or after it lost
+something, it is mended from the archive.
 """
 
 from __future__ import annotations
@@ -183,7 +185,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         What the archive knew before is not told again: the version of the batch at that time is
         noted with what is told, so that it shows if Redis did not know it.
         """
-        if self._live_part.trouble:
+        if self._live_part.trouble or not recorded.telling:
             return
         try:
             await self._live.record(recorded.telling)

@@ -83,7 +83,7 @@ def glance(batch_id: str, essay_id: str, raw: bytes) -> Document | None:
         essay_id: The essay.
         raw: What stands in the services' key and in our copy alike.
     """
-    outline = outline_of(raw.decode())
+    outline = outline_of(raw.decode()) if raw.isascii() else None
     if outline is None or not outline.created:
         return None
     document = Document(
