@@ -38,6 +38,7 @@ class Terminal:
         if self.pid == 0:
             os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
             os.environ.pop("SSH_CONNECTION", None)
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's second start has it
             os.execvp(command[0], command)
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self.output = bytearray()
