@@ -85,7 +85,7 @@ class Touched:
         self.uploads: set[Upload] = set()
         self.changed_essays: dict[Any, KnownEssay] = {}
         self.changed_steps: dict[Slot, StepFact] = {}
-        self.changed_homeless: set[tuple[str, str]] = set()
+        self.changed_homeless: dict[tuple[str, str], Homeless] = {}
         self.changed_marks: set[tuple[str, Identity]] = set()
         self.new_uploads: list[Upload] = []
 
@@ -164,30 +164,35 @@ class Merge:
 
     def _step(self, batch: KnownBatch, fact: StepFact) -> bool:
         """Merge one result; tell whether it is news."""
-        touched = self._touched
-        grew = dates = fact.detail and batch.record.saw(fact.time)
-        essay = batch.essays.get(fact.essay_id)
+        touched, record = self._touched, batch.record
+        essay_id, step, time = fact.essay_id, fact.step, fact.time
+        first, last = record.first_at, record.last_at
+        within = first is not None and last is not None and first <= time <= last
+        grew = dates = not within and fact.detail and record.saw(time)
+        essay = batch.essays.get(essay_id)
         new = essay is None
         if essay is None:
-            essay = self._add_essay(batch, fact.essay_id, fact.time)
+            essay = self._add_essay(batch, essay_id, time)
             dates = True
-        elif fact.time < essay.created_at:
-            self._date(essay, fact.time)
+        elif time < essay.created_at:
+            self._date(essay, time)
             dates = True
         if dates:
             self.dating.append(fact)
-        slot = (essay.key, fact.step)
+        slot = (essay.key, step)
         old = touched.steps.get(slot)
-        winner = fact if old is None else merge_steps(old, fact)
+        if old is None:
+            winner, before, news = fact, 0, True
+        else:
+            winner, before = merge_steps(old, fact), old.outcome
+            news = not same_content(old, winner)
         if winner is not old:
             touched.steps[slot] = touched.changed_steps[slot] = winner
-        news = old is None or not same_content(old, winner)
-        if news and not is_aggregate(batch.record.batch_id, fact.essay_id):
-            before = old.outcome if old else 0
-            count_step(batch.record.counts, fact.step, before, winner.outcome)
+        if news and not is_aggregate(record.batch_id, essay_id):
+            count_step(record.counts, step, before, winner.outcome)
             self._changes.append(Change(winner, before, int(new)))
         elif grew:
-            self._changes.append(dated(batch.record.batch_id, fact.time))
+            self._changes.append(dated(record.batch_id, time))
         if new:
             self._take_home(batch, essay)
         return news
@@ -195,12 +200,13 @@ class Merge:
     def _homeless_step(self, fact: StepFact) -> bool:
         """Keep a result that names no batch and let it take effect where its essay is known."""
         touched = self._touched
-        kept = touched.homeless[fact.essay_id]
-        old = kept.get(fact.step)
-        merged = kept[fact.step] = merge_homeless(old, fact)
-        if merged != old:
-            touched.changed_homeless.add((fact.essay_id, fact.step))
-        for batch_id in touched.homes[fact.essay_id]:
+        essay_id, step = fact.essay_id, fact.step
+        kept = touched.homeless[essay_id]
+        old = kept.get(step)
+        merged = kept[step] = merge_homeless(old, fact)
+        if old is None or merged != old:
+            touched.changed_homeless[essay_id, step] = merged
+        for batch_id in touched.homes[essay_id]:
             homed = msgspec.structs.replace(fact, batch_id=batch_id)
             self._step(touched.batches[batch_id], homed)
         return old is None or not same_content(old.fact, merged.fact)

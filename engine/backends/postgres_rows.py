@@ -132,9 +132,9 @@ class Rows(Touched):
         uploads = [(key, status, stored(value)) for key, status, value in self.new_uploads]
         await insert(connection, UPLOADS, uploads)
         await upsert(connection, MILESTONES, [*map(self._milestone_row, self.changed_marks)])
-        new = sorted(self.changed_homeless - self._kept)
+        new = sorted(self.changed_homeless.keys() - self._kept)
         await insert(connection, HOMELESS, [*map(self._homeless_row, new)])
-        changed = self.changed_homeless & self._kept
+        changed = sorted(self.changed_homeless.keys() & self._kept)
         await upsert(connection, HOMELESS, [*map(self._homeless_row, changed)])
         await self._write_records()
         self.changed_batches.update(key for key, _, _ in self.new_uploads)
