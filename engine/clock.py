@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -60,7 +60,7 @@ class ManualClock:
 
 def to_microseconds(moment: datetime) -> int:
     """Return the microseconds between 1970 and an aware moment, exactly."""
-    return (moment - EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:

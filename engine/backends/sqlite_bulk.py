@@ -14,12 +14,12 @@ it go on: up to 5 ms. A statement of any other length would have to be compiled 
 
 _WIDTHS: Final = {
     "batches": 10,
-    "essays": 6,
+    "essays": 7,
     "steps": 7,
     "counters": 4,
     "milestones": 6,
     "uploads": 3,
-    "homeless_steps": 10,
+    "homeless_steps": 12,
 }
 
 

@@ -92,14 +92,17 @@ def load_essays(
     """Make those of the essays known that the database has."""
     if batch.complete:
         return
-    sql = "SELECT * FROM essays WHERE batch_key = ? AND essay_id IN ({})"
+    sql = (
+        "SELECT essay_key, essay_id, created_us, file_name, file_name_us FROM essays"
+        " WHERE batch_key = ? AND essay_id IN ({})"
+    )
     missing = [essay_id for essay_id in essay_ids if essay_id not in batch.essays]
-    for key, batch_key, essay_id, created_us, file_name, file_name_us in select_in(
+    for key, essay_id, created_us, file_name, file_name_us in select_in(
         connection, sql, missing, batch.key
     ):
         batch.essays[essay_id] = KnownEssay(
             key,
-            batch_key,
+            batch.key,
             essay_id,
             from_microseconds(created_us),
             file_name,

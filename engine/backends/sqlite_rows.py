@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from engine.backends.sqlite_bulk import insert, replace
+from engine.backends.sqlite_file import id_number
 from engine.backends.sqlite_known import (
     Known,
     load_essays,
@@ -18,17 +19,13 @@ from engine.backends.sqlite_known import (
     select_in,
     step_from,
 )
-from engine.clock import from_microseconds, to_microseconds
-from engine.merge import Identity, KnownBatch, KnownEssay, Slot, Touched
+from engine.clock import EPOCH, MICROSECOND, from_microseconds, to_microseconds
+from engine.merge import Identity, KnownBatch, KnownEssay, Named, Slot, Touched
 from engine.models import (
     BEGINNING,
-    CONTENT,
     BatchFact,
-    EssaysFact,
     Fact,
     Homeless,
-    RegistrationFact,
-    StepFact,
 )
 
 
@@ -43,37 +40,31 @@ class Rows(Touched):
         self._before: dict[str, tuple[tuple[Any, ...], dict[str, list[int]]]] = {}
         self._first_new_essay = known.next_essay_key
         self._old_steps: frozenset[Slot] = frozenset()
-        self._old_homeless: frozenset[tuple[str, str]] = frozenset()
+        self._homeless_keys: dict[tuple[str, str], int] = {}
 
     def load(self, facts: Sequence[Fact]) -> None:
         """Load what the facts are about."""
-        wanted: dict[str, set[str]] = defaultdict(set)
-        homeless: set[str] = set()
-        for fact in facts:
-            if type(fact) is StepFact:
-                if fact.batch_id:
-                    wanted[fact.batch_id].add(fact.essay_id)
-                else:
-                    homeless.add(fact.essay_id)
-            elif isinstance(fact, EssaysFact | RegistrationFact):
-                wanted[fact.batch_id].update(fact.essay_ids)
-            else:
-                wanted[fact.batch_id].update(())
+        named = Named(facts)
+        wanted = {
+            batch_id: {fact.essay_id for fact in results}
+            for batch_id, results in named.results.items()
+        }
+        for batch_id, essay_ids in named.listed.items():
+            wanted.setdefault(batch_id, set()).update(essay_ids)
+        homeless = {fact.essay_id for fact in named.homeless}
         self._load_homes(homeless, wanted)
         new = self._known.load_batches(self._connection, wanted)
         for batch_id, essay_ids in wanted.items():
             batch = self.batches[batch_id]
             load_essays(self._connection, batch, essay_ids)
             columns = () if batch_id in new else _columns(batch)
-            self._before[batch_id] = (columns, batch.record.copy().counts)
+            counts = {step: list(pair) for step, pair in batch.record.counts.items()}
+            self._before[batch_id] = (columns, counts)
             homeless |= essay_ids - batch.essays.keys()
         self._load_homeless(homeless)
-        self._load_steps(facts)
-        self._load_uploads(facts)
+        self._load_steps(named)
+        self._load_uploads(named.uploads)
         self._old_steps = frozenset(self.steps)
-        self._old_homeless = frozenset(
-            (essay_id, step) for essay_id, kept in self.homeless.items() for step in kept
-        )
 
     def key_for(self, batch: KnownBatch, essay_id: str) -> int:
         """Return the key of an essay that the database does not have."""
@@ -84,35 +75,38 @@ class Rows(Touched):
         self.homes = {essay_id: [] for essay_id in essay_ids}
         sql = (
             "SELECT essay_id, batch_id FROM essays JOIN batches USING (batch_key)"
-            " WHERE essay_id IN ({}) ORDER BY essay_key"
+            " WHERE id_number IN ({}) ORDER BY essay_key"
         )
-        for essay_id, batch_id in select_in(self._connection, sql, self.homes):
-            self.homes[essay_id].append(batch_id)
-            wanted[batch_id].add(essay_id)
+        numbers = map(id_number, self.homes)
+        for essay_id, batch_id in select_in(self._connection, sql, numbers):
+            if essay_id in self.homes:
+                self.homes[essay_id].append(batch_id)
+                wanted.setdefault(batch_id, set()).add(essay_id)
 
     def _load_homeless(self, essay_ids: Iterable[str]) -> None:
         """Load kept results of essays that get one more, or that a batch may not know yet."""
-        sql = "SELECT * FROM homeless_steps WHERE essay_id IN ({})"
-        for row in select_in(self._connection, sql, essay_ids):
-            essay_id, step = row[0], self._names.names[row[1]]
+        sql = "SELECT * FROM homeless_steps WHERE id_number IN ({})"
+        for row in select_in(self._connection, sql, map(id_number, essay_ids)):
+            essay_id, step = row[2], self._names.names[row[3]]
+            self._homeless_keys[essay_id, step] = row[0]
             self.homeless[essay_id][step] = Homeless(
-                step_from("", essay_id, step, row[2:7]),
-                from_microseconds(row[7]),
-                optional_time(row[8]),
-                optional_time(row[9]),
+                step_from("", essay_id, step, row[4:9]),
+                from_microseconds(row[9]),
+                optional_time(row[10]),
+                optional_time(row[11]),
             )
 
-    def _load_steps(self, facts: Iterable[Fact]) -> None:
+    def _load_steps(self, named: Named) -> None:
         """Load the results that the chunk may replace."""
         wanted: dict[str, set[int]] = defaultdict(set)
-        for fact in facts:
-            if type(fact) is not StepFact:
-                continue
-            homes = (fact.batch_id,) if fact.batch_id else self.homes[fact.essay_id]
-            for batch_id in homes:
-                essay = self.batches[batch_id].essays.get(fact.essay_id)
-                if essay is not None:
+        for batch_id, results in named.results.items():
+            essays = self.batches[batch_id].essays
+            for fact in results if essays else ():
+                if (essay := essays.get(fact.essay_id)) is not None:
                     wanted[fact.step].add(essay.key)
+        for fact in named.homeless:
+            for batch_id in self.homes[fact.essay_id]:
+                wanted[fact.step].add(self.batches[batch_id].essays[fact.essay_id].key)
         sql = (
             "SELECT essay_key, outcome, time_us, event_id, detail, metadata FROM steps"
             " WHERE essay_key IN (SELECT value FROM json_each(?)) AND step_key = ?"
@@ -122,12 +116,11 @@ class Rows(Touched):
             for row in self._connection.execute(sql, parameters):
                 self.steps[row[0], step] = step_from("", "", step, row[1:])
 
-    def _load_uploads(self, facts: Iterable[Fact]) -> None:
+    def _load_uploads(self, uploads: Iterable[BatchFact]) -> None:
         """Load which of the uploads have been counted."""
         wanted: dict[tuple[int, str], list[str]] = defaultdict(list)
-        for fact in facts:
-            if isinstance(fact, BatchFact) and fact.status in CONTENT:
-                wanted[self.batches[fact.batch_id].key, fact.status].append(fact.value)
+        for fact in uploads:
+            wanted[self.batches[fact.batch_id].key, fact.status].append(fact.value)
         sql = "SELECT * FROM uploads WHERE batch_key = ? AND status = ? AND value IN ({})"
         for (key, status), values in wanted.items():
             self.uploads.update(select_in(self._connection, sql, values, key, status))
@@ -165,7 +158,7 @@ class Rows(Touched):
                 key,
                 keys[step],
                 fact.outcome,
-                to_microseconds(fact.time),
+                (fact.time - EPOCH) // MICROSECOND,
                 fact.event_id,
                 fact.detail,
                 fact.metadata,
@@ -181,37 +174,18 @@ class Rows(Touched):
         insert(self._connection, "steps", rows)
 
     def _write_homeless(self) -> None:
-        new: list[tuple[Any, ...]] = []
-        old: list[tuple[Any, ...]] = []
-        for place in self.changed_homeless:
-            (old if place in self._old_homeless else new).append(self._homeless_row(place))
+        steps = {step: self._key_of(step) for step in {step for _, step in self.changed_homeless}}
+        rows = [
+            (self._homeless_keys.get(place), *_homeless_columns(kept, steps[place[1]]))
+            for place, kept in self.changed_homeless.items()
+        ]
+        # Those without a key are new, and are given the next ones.
+        new = sorted((row for row in rows if row[0] is None), key=itemgetter(1))
         insert(self._connection, "homeless_steps", new)
-        replace(self._connection, "homeless_steps", old)
+        replace(self._connection, "homeless_steps", (row for row in rows if row[0] is not None))
 
     def _key_of(self, step: str) -> int:
         return self._names.add(self._connection, step)
-
-    def _homeless_row(self, place: tuple[str, str]) -> tuple[Any, ...]:
-        essay_id, step = place
-        kept = self.homeless[essay_id][step]
-        time = kept.fact.time
-        time_us = to_microseconds(time)
-        # The times of a result that is the only one of its step are one and the same.
-        earliest_us = time_us if kept.earliest is time else to_microseconds(kept.earliest)
-        first_us = time_us if kept.first is time else optional_microseconds(kept.first)
-        last_us = time_us if kept.last is time else optional_microseconds(kept.last)
-        return (
-            essay_id,
-            self._key_of(step),
-            kept.fact.outcome,
-            time_us,
-            kept.fact.event_id,
-            kept.fact.detail,
-            kept.fact.metadata,
-            earliest_us,
-            first_us,
-            last_us,
-        )
 
     def _milestone_row(self, place: tuple[str, Identity]) -> tuple[Any, ...]:
         batch = self.batches[place[0]]
@@ -230,6 +204,28 @@ def _essay_row(essay: KnownEssay) -> tuple[Any, ...]:
         to_microseconds(essay.created_at),
         essay.file_name,
         _BEGINNING_US if essay.file_name_at is BEGINNING else to_microseconds(essay.file_name_at),
+        id_number(essay.essay_id),
+    )
+
+
+def _homeless_columns(kept: Homeless, step_key: int) -> tuple[Any, ...]:
+    """Return the row of a kept result, behind its key."""
+    fact = kept.fact
+    time = fact.time
+    time_us = to_microseconds(time)
+    # The times of a result that is the only one of its step are one and the same.
+    return (
+        id_number(fact.essay_id),
+        fact.essay_id,
+        step_key,
+        fact.outcome,
+        time_us,
+        fact.event_id,
+        fact.detail,
+        fact.metadata,
+        time_us if kept.earliest is time else to_microseconds(kept.earliest),
+        time_us if kept.first is time else optional_microseconds(kept.first),
+        time_us if kept.last is time else optional_microseconds(kept.last),
     )
 
 

@@ -176,20 +176,6 @@ async def test_an_older_schema_is_brought_up_to_date(
         connection.execute("SELECT a, b, c FROM extra, more")
 
 
-async def test_results_without_a_batch_outlive_the_first_schema(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x.db"
-    first = sqlite_file.schemas()[:1]
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite_file, "schemas", lambda: first)
-        await make(path, results(3, batch_id="", size=5000))
-    async with aclosing(await open_sqlite(path)) as repository:
-        await repository.record([EssaysFact("b1", ("e00000", "e00002"), START)])
-        steps = [essay.steps["spellcheck"] for essay in await repository.essays("b1")]
-    assert steps == [replace(fact, batch_id="b1") for fact in results(3, size=5000)[::2]]
-
-
 async def test_a_failed_upgrade_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
