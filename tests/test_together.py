@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from engine.errors import RepositoryUnavailable
-from engine.together import run_together
+from engine.together import run_together, side_by_side
 
 
 async def for_ever(ended: list[str]) -> None:
@@ -47,3 +47,25 @@ async def test_cancelling_ends_all() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["one", "one"]
+
+
+async def test_two_answers_come_together_and_a_failure_ends_the_other() -> None:
+    async def answer(what: str) -> str:
+        return what
+
+    async def fail_later() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("x")
+
+    assert await side_by_side(answer("a"), answer("b")) == ("a", "b")
+    ended: list[str] = []
+    with pytest.raises(KeyError):
+        await side_by_side(for_ever(ended), fail_later())
+    assert ended == ["one"]
+    both = asyncio.create_task(side_by_side(for_ever(ended), for_ever(ended)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    both.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await both
+    assert ended == ["one", "one", "one"]
