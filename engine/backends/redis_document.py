@@ -110,7 +110,7 @@ class Document:
     def put(self, fact: StepFact) -> None:
         """Take over a result of ours in place of what was there."""
         step = fact.step
-        old = self.result(step)
+        old = self._steps.get(step) if self._stored is None else self.result(step)
         self.moves.append((step, None if old is None else old.outcome, fact.outcome))
         if self.texts is not None:
             if old is None and step not in self._metadata:
