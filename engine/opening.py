@@ -24,22 +24,35 @@ _NO_PLACE: Final = "is no live feed; name redis-stream:KEY or redis-pubsub:CHANN
 
 @asynccontextmanager
 async def open_repository(
-    settings: Settings, clock: Clock | None = None, *, read_only: bool = False
+    settings: Settings,
+    clock: Clock | None = None,
+    *,
+    read_only: bool = False,
+    archive_may_be_away: bool = False,
 ) -> AsyncIterator[BatchStateRepository]:
     """Open the repository that the settings select, and close it afterwards.
+
+    Args:
+        settings: Which backend, and how.
+        clock: Dates what is recorded.
+        read_only: Never write anything.
+        archive_may_be_away: Begin although PostgreSQL behind Redis does not answer; it is said,
+            and waited for.
 
     Raises:
         SettingsError: The selected backend cannot be used as configured.
         RepositoryError: The backend refuses.
     """
-    repository = await _open(settings, clock, read_only)
+    repository = await _open(settings, clock, read_only, archive_may_be_away)
     try:
         yield repository
     finally:
         await repository.aclose()
 
 
-async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> BatchStateRepository:
+async def _open(
+    settings: Settings, clock: Clock | None, read_only: bool, archive_may_be_away: bool
+) -> BatchStateRepository:
     backend = settings.backend
     if backend == "mock":
         from engine.backends.mock import MockBatchStateRepository
@@ -72,6 +85,7 @@ async def _open(settings: Settings, clock: Clock | None, read_only: bool) -> Bat
         clock,
         ttl_seconds=ttl_seconds,
         read_only=read_only,
+        archive_may_be_away=archive_may_be_away,
     )
 
 
@@ -92,7 +106,8 @@ async def open_engine(
         feed: Where envelopes come from; closed here.
         clock: The time that ages are counted to.
         pace: The time that events are counted by, where that is another one.
-        patience_seconds: How long an unavailable repository is tried again; `None`: for ever.
+        patience_seconds: How long an unavailable repository is tried again; `None`: for ever,
+            and it need not be there whole at the beginning.
         headless: Nobody will look: there is the account of events, and no views.
 
     Raises:
@@ -102,7 +117,8 @@ async def open_engine(
     async with AsyncExitStack() as stack:
         if feed is not None:
             stack.push_async_callback(feed.aclose)
-        repository = await stack.enter_async_context(open_repository(settings, clock))
+        opening = open_repository(settings, clock, archive_may_be_away=patience_seconds is None)
+        repository = await stack.enter_async_context(opening)
         yield Engine(
             repository,
             feed,

@@ -100,13 +100,18 @@ class Deployment:
         self.live.close()
 
     async def open(
-        self, *, read_only: bool = False, archive_seconds: float = ARCHIVE_SECONDS
+        self,
+        *,
+        read_only: bool = False,
+        archive_may_be_away: bool = False,
+        archive_seconds: float = ARCHIVE_SECONDS,
     ) -> RedisCachedBatchStateRepository:
         return await RedisCachedBatchStateRepository.open(
             self.live.url,
             self.database,
             ttl_seconds=TTL_SECONDS,
             read_only=read_only,
+            archive_may_be_away=archive_may_be_away,
             archive_seconds=archive_seconds,
         )
 

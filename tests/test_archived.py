@@ -430,7 +430,17 @@ async def test_what_the_archive_is_known_to_have_is_not_believed_to_be_missing(p
     fresh = pair.another()
     assert (await fresh.batch_record("b")).counts == {"nlp": [1, 0]}, "nobody can know yet"
     await pair.both.mend()  # it is seen, but may still be on its way
-    await fresh._look_behind()
+    assert (await fresh.batch_record("b")).counts == {"nlp": [2, 0]}
+
+
+@pytest.mark.parametrize("was_away", [False, True])
+async def test_who_begins_looks_what_redis_lacks(pair: Pair, was_away: bool) -> None:
+    await pair.both.record([tied("e1"), result("e1")])
+    await pair.mend()
+    await pair.archive.record([result("e2")])  # by somebody who cannot reach Redis
+    fresh = pair.another()
+    assert was_away or await fresh._look_behind()
+    fresh._has_looked_behind = not was_away  # then as soon as it is back
     assert (await fresh.batch_record("b")).counts == {"nlp": [2, 0]}
 
 

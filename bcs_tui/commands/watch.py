@@ -27,7 +27,8 @@ async def run(arguments: argparse.Namespace) -> int:
     if settings.backend == "mock":
         raise SettingsError(f"nothing to watch: {why_mock(settings)}")
     require_terminal()
-    async with open_repository(settings, read_only=True) as repository:
+    opening = open_repository(settings, read_only=True, archive_may_be_away=True)
+    async with opening as repository:
         engine = Engine(
             repository,
             stall_seconds=settings.STALL_SECONDS,

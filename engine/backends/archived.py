@@ -101,6 +101,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         )
         self._ttl_seconds = ttl_seconds
         self._newest_marks: dict[str, int] = {}
+        self._has_looked_behind = True
         self._merges: dict[str, tuple[BatchRecord, BatchRecord, BatchRecord]] = {}
         self._archiving, self._following = asyncio.Lock(), asyncio.Lock()
 
@@ -113,6 +114,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         *,
         ttl_seconds: int,
         read_only: bool = False,
+        archive_may_be_away: bool = False,
         archive_seconds: float = ARCHIVE_SECONDS,
     ) -> Self:
         """Connect to both; who may write also mends from now on.
@@ -123,29 +125,32 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             clock: Stamps what the seed's methods record.
             ttl_seconds: How long Redis keeps what it has.
             read_only: Never write anything.
+            archive_may_be_away: Begin without the archive where it does not answer, as if it had
+                gone away later: for whoever goes on for long.
             archive_seconds: The bound of every transaction in the archive.
 
         Raises:
             SettingsError: The schema of the database is missing, older or newer.
-            RepositoryUnavailable: One of them does not answer, or not to us.
+            RepositoryUnavailable: One of them refuses the account, or does not answer and has to.
         """
         live = await RedisBatchStateRepository.open(
             redis_url, clock, ttl_seconds=ttl_seconds, read_only=read_only, alone=False
         )
-        try:
-            archive = await PostgresBatchStateRepository.open(
-                database_url, clock, read_only=read_only, answer_seconds=archive_seconds
-            )
-        except BaseException:
-            await live.aclose()
-            raise
+        archive = PostgresBatchStateRepository.at(
+            database_url, clock, read_only=read_only, answer_seconds=archive_seconds
+        )
         store = live.store
         ledger = RedisLedger(
             store.client, redis_url, lambda name: store.keys.of(name).index, ttl_seconds
         )
         both = cls(live, ledger, archive, clock, ttl_seconds=ttl_seconds, read_only=read_only)
         try:
-            await both._look_behind()
+            try:
+                await both._archive_part.reach(archive.greet)
+            except RepositoryUnavailable as error:
+                if not archive_may_be_away or isinstance(error.__cause__, PermissionError):
+                    raise
+            both._has_looked_behind = await both._look_behind()
         except BaseException:
             await both.aclose()
             raise
@@ -297,6 +302,10 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
 
     async def _marks(self, batch_ids: Sequence[str]) -> dict[str, int]:
         """Return the marks of batches that are not older than what is known to be the newest."""
+        if not self._has_looked_behind:
+            self._has_looked_behind = await self._look_behind()
+            if not self._has_looked_behind:
+                return {}
         marks = await self._live_part.ask(lambda: self._ledger.marks(batch_ids)) or {}
         return {
             name: mark
@@ -320,14 +329,23 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         for name, version in versions:
             self._newest_marks[name] = max(version, self._newest_marks.get(name, 0))
 
-    async def _look_behind(self) -> None:
-        """Find out what Redis may lack: what has changed, and what waits for the archive."""
+    async def _look_behind(self) -> bool:
+        """Find out what Redis may lack: what has changed, and what waits for the archive.
+
+        Tell whether the archive was there to say it.
+        """
         await self._mender.count_backlog()
         version = await self._ledger.verified()
         while version is not None:  # in an emptied Redis nothing has a mark
-            changed = await self._archive.changed_since(version, within_seconds=self._ttl_seconds)
+            changed = await self._archive_part.ask(partial(self._changed_since, version))
+            if changed is None:
+                return False
             self._learn(changed)
             version = changed[-1][1] if changed else None
+        return not self._archive_part.trouble
+
+    async def _changed_since(self, version: int) -> list[tuple[str, int]]:
+        return await self._archive.changed_since(version, within_seconds=self._ttl_seconds)
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.

@@ -89,14 +89,35 @@ class PostgresBatchStateRepository(Archive):
             SettingsError: The schema is missing, older or newer; or there is no such database.
             RepositoryUnavailable: The server cannot be reached, or refuses the account.
         """
+        repository = cls.at(url, clock, read_only=read_only, answer_seconds=answer_seconds)
+        await repository.greet()
+        return repository
+
+    @classmethod
+    def at(
+        cls,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        read_only: bool = False,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> Self:
+        """Return the same without asking whether it is there: it connects when it is used."""
         sessions = Sessions(
             url, read_only=read_only, answer_seconds=answer_seconds, check=check_schema
         )
-        could_write = await sessions.run(READING, _could_write)
-        repository = cls(sessions, clock)
-        if read_only:
-            repository._hints = rights_hints("PostgreSQL", could_write)
-        return repository
+        return cls(sessions, clock)
+
+    async def greet(self) -> None:
+        """Connect, and find out what the account may do.
+
+        Raises:
+            SettingsError: The schema is missing, older or newer; or there is no such database.
+            RepositoryUnavailable: The server cannot be reached, or refuses the account.
+        """
+        could_write = await self._sessions.run(READING, _could_write)
+        if self._sessions.read_only:
+            self._hints = rights_hints("PostgreSQL", could_write)
 
     async def record(self, facts: Sequence[Fact]) -> Recorded:
         """Merge a chunk of facts: all or nothing, idempotent, in any order.

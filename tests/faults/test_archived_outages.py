@@ -26,6 +26,7 @@ from stills import until
 
 from engine.backends.archived import RedisCachedBatchStateRepository
 from engine.engine import Engine
+from engine.errors import RepositoryUnavailable
 from engine.feeds.redis_pubsub import RedisPubSubFeed
 from engine.feeds.redis_stream import RedisStreamFeed
 from engine.models import told
@@ -97,6 +98,40 @@ def shown(engine: Engine) -> int:
     """How many results are on the screen."""
     rows = engine.view.batches.values()
     return sum(step.completed for row in rows for step in row.summary.steps)
+
+
+@pytest.mark.slow
+async def test_who_goes_on_for_long_begins_without_postgresql(deployment: Deployment) -> None:
+    async with running(await deployment.open(), await stream_feed(deployment.live.url)) as engine:
+        deployment.add(RAWS[:HALF])
+        await until(lambda: engine.health.applied == HALF and not deployment.pending())
+    deployment.kill_postgres()
+    with pytest.raises(RepositoryUnavailable, match="cannot be reached"):
+        await deployment.open()
+
+    async with (
+        running(
+            await deployment.open(archive_may_be_away=True),
+            await stream_feed(deployment.live.url),
+        ) as engine,
+        aclosing(await deployment.open(read_only=True, archive_may_be_away=True)) as watched,
+    ):
+        observer = Engine(watched, observing=True)
+        watching = asyncio.create_task(observer.run())
+        await until(lambda: observer.health.mode is Mode.PROVISIONAL)
+        deployment.add(RAWS[HALF:])
+        await until(lambda: engine.health.applied == len(RAWS) - HALF)
+        assert engine.repository.is_provisional
+        assert deployment.pending() == len(RAWS) - HALF
+        await until(lambda: shown(observer) == len(RAWS) - 4)
+        assert all(one.doubt for one in await watched.summaries())
+
+        deployment.postgres.start()
+        await deployment.agree(RAWS)
+        await until(lambda: observer.health.mode is Mode.LIVE)
+        await until(lambda: not any(row.summary.doubt for row in observer.view.batches.values()))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @pytest.mark.slow
