@@ -183,9 +183,19 @@ def model_milestones(own: Sequence[Fact]) -> dict[tuple[str, str, str, str], Mil
     }
 
 
+async def proved(repository: BatchStateRepository) -> list[BatchRecord]:
+    """Return all batches; one that was written a moment ago may not be proved yet."""
+    records = await repository.summaries()
+    async with asyncio.timeout(20):
+        while any(record.doubt for record in records):
+            await asyncio.sleep(0.05)
+            records = await repository.summaries()
+    return records
+
+
 async def state_of(repository: BatchStateRepository) -> State:
     state: State = {}
-    for record in await repository.summaries():
+    for record in await proved(repository):
         batch_id = record.batch_id
         counted = await repository.essays(batch_id)
         pseudo = await repository.essays(batch_id, [aggregate_essay_id(batch_id)])
