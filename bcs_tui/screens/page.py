@@ -15,6 +15,7 @@ from textual.widget import Widget
 
 from bcs_tui.format import Glyph, clean
 from bcs_tui.screens.replaying import REPLAY_BINDINGS, Replaying
+from bcs_tui.theme import INK_CLASSES
 from bcs_tui.widgets.block import Block
 from bcs_tui.widgets.health_bar import health, trouble
 from bcs_tui.widgets.ink import Line, fitting, spread, width_of
@@ -50,6 +51,7 @@ class Context(NamedTuple):
 class Page(Replaying, Screen[None]):
     """A screen that draws views; the app hands them down through `show`."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(INK_CLASSES)
     AUTO_FOCUS = "#main"
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 # declared by Textual as an instance variable
         (0, "-narrow"),

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from bcs_tui.screens.essay import Lines
+from bcs_tui.theme import INK_CLASSES
 from bcs_tui.widgets.block import Block, Painter
 from bcs_tui.widgets.ink import fitting
 from bcs_tui.widgets.line_view import LineView
@@ -17,6 +18,7 @@ from bcs_tui.widgets.line_view import LineView
 class Sheet(ModalScreen[None]):
     """Shows lines, made for the width there is, until it is closed."""
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(INK_CLASSES)
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", show=False)]
     AUTO_FOCUS = "LineView"
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from bcs_tui.theme import INK_CLASSES
 from bcs_tui.widgets.ink import EMPTY, Ink, Line
 
 Painter = Callable[[int], Sequence[Line]]
@@ -20,7 +18,6 @@ Painter = Callable[[int], Sequence[Line]]
 class Block(Widget):
     """Shows what its painter returns; the height comes from the style sheet."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(INK_CLASSES)
     DEFAULT_CSS = "Block { height: 1; }"
     ALLOW_SELECT = False
 

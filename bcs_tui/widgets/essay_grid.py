@@ -13,7 +13,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from bcs_tui.format import Glyph
-from bcs_tui.theme import INK_CLASSES
 from bcs_tui.widgets.essay_cells import GROUP, LABEL, cells, label, ruler, worst_first
 from bcs_tui.widgets.ink import EMPTY, Ink, Line
 from engine import Grid, StepCounts
@@ -22,7 +21,6 @@ from engine import Grid, StepCounts
 class EssayGrid(ScrollView, inherit_bindings=False):
     """Essays run to the right in bands; each band has a ruler and a line for each step."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(INK_CLASSES)
     DEFAULT_CSS = """
     EssayGrid { overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """

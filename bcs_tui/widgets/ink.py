@@ -83,12 +83,17 @@ def wrapped(text: str, ink: str, width: int) -> list[Line]:
 
 
 class Ink:
-    """The inks of one widget in the present theme, as the app's line filters leave them."""
+    """The inks of one widget in the present theme, as the app's line filters leave them.
+
+    The screen has their styles: Textual would match the rules of every ink with every widget
+    that had them, whenever it looks at styles anew, and does so many times before the first frame.
+    """
 
     def __init__(self, widget: Widget) -> None:
         self._base = widget.rich_style
         self._inks = {
-            name: widget.get_component_rich_style(f"ink--{name}", partial=True) for name in INKS
+            name: widget.screen.get_component_rich_style(f"ink--{name}", partial=True)
+            for name in INKS
         }
         self._inks[""] = Style.null()
         self._filters: Sequence[LineFilter] = widget.app.get_line_filters()

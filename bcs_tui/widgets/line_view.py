@@ -12,7 +12,6 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from bcs_tui.theme import INK_CLASSES
 from bcs_tui.widgets.ink import Ink, Line
 
 _CACHED_STRIPS = 2_000
@@ -60,7 +59,6 @@ class _Drawn(NamedTuple):
 class LineView(ScrollView, inherit_bindings=False):
     """Rows with a cursor that follows the identity of its row through every sorting."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(INK_CLASSES)
     DEFAULT_CSS = """
     LineView {
         overflow-x: hidden;
