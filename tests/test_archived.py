@@ -433,6 +433,17 @@ async def test_what_the_archive_is_known_to_have_is_not_believed_to_be_missing(p
     assert (await fresh.batch_record("b")).counts == {"nlp": [2, 0]}
 
 
+async def test_what_was_listed_from_the_archive_is_not_taken_back(pair: Pair) -> None:
+    await pair.both.record([tied("e1"), result("e1")])
+    await pair.mend()
+    reader = pair.another()
+    assert await reader._look_behind()
+    assert (await reader.batch_record("b")).counts == {"nlp": [1, 0]}
+    await pair.archive.record([result("e2")])  # by a worker that was killed before it told Redis
+    assert [one.counts for one in await reader.summaries()] == [{"nlp": [2, 0]}]
+    assert (await reader.batch_record("b")).counts == {"nlp": [2, 0]}
+
+
 @pytest.mark.parametrize("was_away", [False, True])
 async def test_who_begins_looks_what_redis_lacks(pair: Pair, was_away: bool) -> None:
     await pair.both.record([tied("e1"), result("e1")])

@@ -18,7 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from engine.auditing import ESSAYS, Evidence
-from engine.backends.archived_mending import Mender, Part
+from engine.backends.archived_mending import PAGE, Mender, Part
 from engine.backends.archived_watch import Watch
 from engine.backends.mock import MockBatchStateRepository
 from engine.backends.postgres import PostgresBatchStateRepository
@@ -102,6 +102,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         self._ttl_seconds = ttl_seconds
         self._newest_marks: dict[str, int] = {}
         self._has_looked_behind = True
+        self._learned = 0
         self._merges: dict[str, tuple[BatchRecord, BatchRecord, BatchRecord]] = {}
         self._archiving, self._following = asyncio.Lock(), asyncio.Lock()
 
@@ -268,6 +269,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         """Return what both parts have said of batches; `None` is what one that is away said."""
         if archived is None:
             return self._provisional(live)
+        await self._learn_on()
         records = {record.batch_id: record for record in live or ()}
         there = {record.batch_id: record for record in archived}
         page = sorted({*records, *there})[:limit]
@@ -341,11 +343,32 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             if changed is None:
                 return False
             self._learn(changed)
-            version = changed[-1][1] if changed else None
+            version = self._learned = changed[-1][1] if changed else version
+            if len(changed) < PAGE:
+                break
         return not self._archive_part.trouble
 
+    async def _learn_on(self) -> None:
+        """Learn what the archive has recorded up to what was read there just now.
+
+        What has been shown of it may not be in Redis yet, or only when it is mended: until then
+        no older mark may be believed.
+        """
+        while True:
+            changed = await self._archive_part.ask(partial(self._changed_since, self._learned))
+            if changed is None:
+                self._has_looked_behind = False
+                return
+            self._learn(changed)
+            if changed:
+                self._learned = changed[-1][1]
+            if len(changed) < PAGE:
+                return
+
     async def _changed_since(self, version: int) -> list[tuple[str, int]]:
-        return await self._archive.changed_since(version, within_seconds=self._ttl_seconds)
+        return await self._archive.changed_since(
+            version, within_seconds=self._ttl_seconds, limit=PAGE
+        )
 
     async def load_batch(self, batch_id: str) -> BatchColumns:
         """Return a batch with the outcomes of all of its essays.
