@@ -172,12 +172,13 @@ async def _without_others(
     store: Store, batch_ids: Sequence[str], foreign: Mapping[str, Collection[str]]
 ) -> set[str]:
     """Return those of the batches in which we count every essay that was found."""
-    found = [batch_id for batch_id in batch_ids if foreign.get(batch_id)]
+    # What others are known to have written may change while the server is asked.
+    found = {batch_id: names for batch_id in batch_ids if (names := foreign.get(batch_id))}
     replies = await store.send([("HKEYS", store.keys.of(batch_id).essays) for batch_id in found])
     mixed = {
         batch_id
-        for batch_id, names in zip(found, replies, strict=True)
-        if not {name.decode() for name in names}.issuperset(foreign[batch_id])
+        for (batch_id, names), ours in zip(found.items(), replies, strict=True)
+        if not {name.decode() for name in ours}.issuperset(names)
     }
     return set(batch_ids) - mixed
 
