@@ -337,19 +337,14 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
         Tell whether the archive was there to say it.
         """
         await self._mender.count_backlog()
-        version = await self._ledger.verified()
-        while version is not None:  # in an emptied Redis nothing has a mark
-            changed = await self._archive_part.ask(partial(self._changed_since, version))
-            if changed is None:
-                return False
-            self._learn(changed)
-            version = self._learned = changed[-1][1] if changed else version
-            if len(changed) < PAGE:
-                break
-        return not self._archive_part.trouble
+        verified = await self._ledger.verified()
+        if verified is None:  # in an emptied Redis nothing has a mark
+            return not self._archive_part.trouble
+        self._learned = verified
+        return await self._learn_on()
 
-    async def _learn_on(self) -> None:
-        """Learn what the archive has recorded up to what was read there just now.
+    async def _learn_on(self) -> bool:
+        """Learn what the archive has recorded up to now; tell whether it was there to say it.
 
         What has been shown of it may not be in Redis yet, or only when it is mended: until then
         no older mark may be believed.
@@ -358,12 +353,12 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
             changed = await self._archive_part.ask(partial(self._changed_since, self._learned))
             if changed is None:
                 self._has_looked_behind = False
-                return
+                return False
             self._learn(changed)
             if changed:
                 self._learned = changed[-1][1]
             if len(changed) < PAGE:
-                return
+                return True
 
     async def _changed_since(self, version: int) -> list[tuple[str, int]]:
         return await self._archive.changed_since(
