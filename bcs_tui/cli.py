@@ -89,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     note_warnings()
     try:
-        code = asyncio.run(_until_terminated(arguments.run(arguments)))
+        loop = arguments.loop_of(arguments) if "loop_of" in arguments else None
+        with asyncio.Runner(loop_factory=loop) as runner:
+            code = runner.run(_until_terminated(arguments.run(arguments)))
         if sys.stdout:
             sys.stdout.flush()
         return code

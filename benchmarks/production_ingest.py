@@ -22,6 +22,7 @@ import deployment
 from deployment import Servers, batch_id, cpu_of, essay_id, registration
 from measure import VECTOR, envelopes, report
 from redis.asyncio import Redis
+from uvloop import new_event_loop
 
 from bcs_tui.commands.ingest import CHUNK_SIZE, seldom_collected
 from engine import Envelope, open_engine, open_live_feed
@@ -196,4 +197,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:  # as the command line does
+        runner.run(main())

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+import uvloop
 from envelopes import registered, spellchecked
 
-from bcs_tui.cli import main
+from bcs_tui.cli import main, parser
 from bcs_tui.commands import progress
 from bcs_tui.commands.samples import sample
 from engine.servers import PrivateRedis
@@ -87,6 +88,18 @@ def test_what_is_published_is_ingested(run: Run, client: redis.Redis) -> None:
     assert len(letters) == account["dead_letters"]
     assert json.loads(letters[0])["source"] == "redis-stream:events"
     assert re.fullmatch(r"\d{13,}-\d+", json.loads(letters[0])["position"])
+
+
+@pytest.mark.parametrize(
+    ("source", "is_fast"),
+    [("redis-stream:", True), ("redis-pubsub:events", True), ("-", False), ("a.jsonl", False)],
+)
+def test_only_live_feeds_are_read_on_the_loop_that_is_made_for_sockets(
+    source: str, is_fast: bool
+) -> None:
+    arguments = parser(["ingest"]).parse_args(["ingest", source])
+    loop_of = arguments.loop_of(arguments)
+    assert loop_of is (uvloop.new_event_loop if is_fast else None)
 
 
 def test_the_stream_of_the_contract_is_the_default(run: Run, client: redis.Redis) -> None:
