@@ -21,6 +21,9 @@ _PAUSE_SECONDS: Final = 1.0
 _PAUSES_PER_LOOK: Final = 5.0
 """Of the background's time, so many parts are pause for each part of work."""
 
+_LONG_LOOK_SECONDS: Final = 2.0
+"""How long a look is taken to last, until there has been one, where the keys are many."""
+
 _LAST_LOOK_STEPS: Final = 5_000
 _LAST_LOOK_SECONDS: Final = 5.0
 
@@ -39,6 +42,7 @@ class Doubts:
         self._pruning: asyncio.Task[None] | None = None
         self._doubtful: set[str] = set()
         self._looked_at: dict[str, float] = {}
+        self._look_seconds = 0.0
         self._background: asyncio.Task[None] | None = None
 
     def keep_list_short(self) -> None:
@@ -73,13 +77,12 @@ class Doubts:
 
     async def _look_later(self) -> None:
         """Look again, ever so often, until no doubt is left."""
-        took = 0.0
         try:
             while self._doubtful:
-                await asyncio.sleep(max(_PAUSE_SECONDS, took * _PAUSES_PER_LOOK))
+                await asyncio.sleep(max(_PAUSE_SECONDS, self._look_seconds * _PAUSES_PER_LOOK))
                 began = time.monotonic()
                 await self._look(set(self._doubtful), None)
-                took = time.monotonic() - began
+                self._look_seconds = time.monotonic() - began
         finally:
             self._background = None
 
@@ -93,7 +96,10 @@ class Doubts:
         } | dict.fromkeys(due, now)
         self._doubtful -= due
         try:
-            self._doubtful |= await self._sweeper.verify(due, budget_steps)
+            left = await self._sweeper.verify(due, budget_steps)
+            if left is None:
+                self._look_seconds = max(self._look_seconds, _LONG_LOOK_SECONDS)
+            self._doubtful |= due if left is None else left
         except RepositoryError as error:
             # What was to be kept is kept; only the proof has to wait.
             self._doubtful |= due

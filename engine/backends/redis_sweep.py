@@ -97,16 +97,16 @@ class Sweeper:
         self._store = store
         self._now = now
 
-    async def verify(self, batch_ids: Iterable[str], budget_steps: int | None) -> set[str]:
+    async def verify(self, batch_ids: Iterable[str], budget_steps: int | None) -> set[str] | None:
         """Look through the keys for these batches; return those that stay in doubt.
 
-        That is all of them when the budget was not enough, and those into which another
-        service wrote meanwhile.
+        Those are the ones into which another service wrote meanwhile; `None`: the budget was
+        not enough, and nothing is proved.
         """
         chains = await self._chains(list(batch_ids))
         found = await discover(self._store, chains, budget_steps)
         if found is None:
-            return set(chains)
+            return None
         names = list(chains)
         asked = [("HKEYS", self._store.keys.of(batch_id).essays) for batch_id in names]
         for batch_id, counted in zip(names, await self._store.send(asked), strict=True):
