@@ -70,7 +70,7 @@ class RedisCachedBatchStateRepository(BatchStateRepository):
     """
 
     name = "redis+postgresql"
-    chunks_at_once = 2
+    chunks_at_once = 3
 
     def __init__(
         self,
